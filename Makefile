@@ -1,0 +1,50 @@
+# make demo and make test need Python 3.10 to 3.13 and nothing else; see README.md.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DATA := data/demo
+RUN := work_dirs/demo
+CONFIG := configs/demo/hrnet_tiny_psa_p_128x96.py
+CHECKPOINT := $(RUN)/checkpoints/last.ckpt
+WORKERS ?= 2
+
+.PHONY: demo test lint install clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
+	@# opencv-python needs the system's libGL; where there is none its headless twin takes its place.
+	@$(BIN)/python -c 'import cv2' 2>/dev/null || { \
+	  echo 'opencv-python does not load here (no libGL?): installing opencv-python-headless'; \
+	  $(BIN)/python -m pip install --disable-pip-version-check --quiet --force-reinstall --no-deps \
+	    -c constraints.txt opencv-python-headless; }
+	$(BIN)/python -c 'import cv2, torchvision, psa_pose'
+	touch $@
+
+$(DATA)/annotations/person_keypoints_val.json: | $(VENV)/.installed
+	$(BIN)/psa-pose demo-data $(DATA)
+
+# Trained once; an interrupted run goes on where it was.
+$(RUN)/.trained: | $(DATA)/annotations/person_keypoints_val.json
+	$(BIN)/python tools/train.py $(CONFIG) --work-dir $(RUN) \
+	  $(if $(wildcard $(CHECKPOINT)),--resume)
+	touch $@
+
+demo: $(RUN)/.trained
+	$(BIN)/python tools/test.py $(CONFIG) $(CHECKPOINT) --work-dir $(RUN) \
+	  --metrics $(RUN)/metrics.json --out $(RUN)/results.json --show-dir $(RUN)/pictures
+	@echo "pictures:    $(RUN)/pictures"
+	@echo "tensorboard: $(BIN)/tensorboard --logdir $(RUN)/tensorboard"
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) $(DATA) work_dirs

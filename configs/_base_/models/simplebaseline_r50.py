@@ -1,0 +1,5 @@
+model = dict(
+    type='TopdownPoseEstimator',
+    backbone=dict(type='ResNet', depth=50),
+    head=dict(type='HeatmapHead'),
+)

@@ -1,0 +1,99 @@
+"""The command line: `psa-pose train CONFIG` and `tools/train.py CONFIG` are this code."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from psa_pose.errors import PSAPoseError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    args = _parser().parse_args(argv)
+    try:
+        args.command(args)
+    except PSAPoseError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog='psa-pose', description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar='COMMAND')
+
+    train = commands.add_parser('train', help='train a model', description='Train a model.')
+    train.set_defaults(command=_train)
+    _common(train)
+    train.add_argument('--resume', action='store_true', help='go on from the last checkpoint')
+    train.add_argument('--load-from', metavar='CKPT', help='start from these weights')
+    train.add_argument('--amp', action='store_true', help='mixed precision, bfloat16')
+    train.add_argument(
+        '--dry-run', action='store_true', help='build everything, run one batch of each, stop'
+    )
+
+    test = commands.add_parser('test', help='evaluate a model', description='Evaluate a model.')
+    test.set_defaults(command=_test)
+    _common(test)
+    test.add_argument('checkpoint', type=Path, help='checkpoint file')
+    test.add_argument('--out', type=Path, metavar='JSON', help="predictions in COCO's format")
+    test.add_argument('--metrics', type=Path, metavar='JSON', help='the numbers')
+    test.add_argument('--show-dir', type=Path, metavar='DIR', help='pictures of the predictions')
+
+    demo = commands.add_parser('demo-data', help='render people to train and evaluate on')
+    demo.set_defaults(command=_demo_data)
+    demo.add_argument('root', type=Path, help='folder to write to')
+    demo.add_argument('--train', type=int, default=1000, metavar='N', help='images to train on')
+    demo.add_argument('--val', type=int, default=200, metavar='N', help='images held out')
+    demo.add_argument('--seed', type=int, default=0)
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', metavar='DIR', help='default: work_dirs/<name of the config>')
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='override the config'
+    )
+
+
+def _load(args: argparse.Namespace, options: Sequence[str] = ()):  # type: ignore[no-untyped-def]
+    from psa_pose.engine.config import load_config
+
+    cfg = load_config(args.config, [*args.cfg_options, *options])
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
+    return cfg
+
+
+def _train(args: argparse.Namespace) -> None:
+    from psa_pose.engine.run import train
+
+    cfg = _load(args, ["trainer.precision='bf16-mixed'"] if args.amp else [])
+    if args.load_from:
+        cfg.load_from = args.load_from
+    train(cfg, resume=args.resume, dry_run=args.dry_run)
+
+
+def _test(args: argparse.Namespace) -> None:
+    from psa_pose.engine.run import test
+
+    test(
+        _load(args),
+        args.checkpoint,
+        out=args.out,
+        metrics_file=args.metrics,
+        show_dir=args.show_dir,
+    )
+
+
+def _demo_data(args: argparse.Namespace) -> None:
+    from psa_pose.datasets.synthetic import render_dataset
+
+    for split, count in (('train', args.train), ('val', args.val)):
+        path = render_dataset(args.root, split, count, args.seed)
+        print(f'{count} images, {path}')
+
+
+if __name__ == '__main__':
+    sys.exit(main())

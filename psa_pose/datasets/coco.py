@@ -1,0 +1,163 @@
+"""Datasets in COCO's keypoint format."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from psa_pose.datasets.annotations import Persons, keypoint_category, read_json, usable_persons
+from psa_pose.datasets.transforms.affine import fix_aspect_ratio
+from psa_pose.errors import DataError
+from psa_pose.registry import DATASETS, TRANSFORMS, config_path
+from psa_pose.structures import COCO_KEYPOINTS, KeypointInfo, PoseBatch
+
+SampleKey = tuple[int, int] | int
+"""What the loader asks for: (epoch, person) in training, the person alone in evaluation."""
+
+
+@DATASETS.register_module()
+class CocoStyleDataset(Dataset[PoseBatch]):
+    """Persons of any COCO-style JSON; K, names, skeleton and sigmas are the file's own.
+
+    Args:
+        ann_file: the JSON, relative to `data_root`.
+        data_root: folder of the dataset.
+        data_prefix: `dict(img=...)`, the folder of the images, relative to `data_root`.
+        pipeline: transforms, each a config.
+        input_size: (width, height) of the crop; given by the codec, not by the config.
+        bbox_padding: a person's box is grown by this factor.
+        on_error: 'raise' stops at an image that cannot be read; 'skip' warns, leaves the person
+            out of loss and results, and has it counted.
+        seed: of the augmentation, which depends on (seed, epoch, person) and nothing else.
+
+    Raises:
+        DataError: see `psa_pose.datasets.annotations`.
+    """
+
+    KEYPOINTS: ClassVar[KeypointInfo | None] = None
+
+    def __init__(
+        self,
+        ann_file: str,
+        pipeline: Sequence[Mapping[str, Any]],
+        input_size: tuple[int, int],
+        data_root: str = '',
+        data_prefix: Mapping[str, str] | None = None,
+        bbox_padding: float = 1.25,
+        on_error: str = 'raise',
+        seed: int = 0,
+    ) -> None:
+        if on_error not in ('raise', 'skip'):
+            raise ValueError(f"on_error must be 'raise' or 'skip', got '{on_error}'")
+        self.ann_file = Path(data_root, ann_file)
+        self.image_root = Path(data_root, (data_prefix or {}).get('img', ''))
+        if not self.image_root.is_dir():
+            raise DataError(f'image root {self.image_root} is not a folder')
+        content = read_json(self.ann_file)
+        self.info = KeypointInfo.from_category(
+            keypoint_category(content, self.ann_file), str(self.ann_file)
+        )
+        self._check_keypoints()
+        self.persons: Persons = usable_persons(content, self.ann_file)
+        self.input_size = (int(input_size[0]), int(input_size[1]))
+        self.bbox_padding = bbox_padding
+        self.on_error = on_error
+        self.seed = seed
+        self.pipeline = []
+        for i, transform in enumerate(pipeline):
+            with config_path('pipeline'):
+                self.pipeline.append(TRANSFORMS.build(transform, at=str(i)))
+        self._flip_indices = np.array(self.info.flip_indices)
+        self._lower_body = self.info.lower_body
+
+    @classmethod
+    def keypoint_info(cls, ann_file: Path) -> KeypointInfo:
+        """The dataset's keypoints without its persons; the file is read only where it must be."""
+        if cls.KEYPOINTS is not None:
+            return cls.KEYPOINTS
+        content = read_json(ann_file)
+        return KeypointInfo.from_category(keypoint_category(content, ann_file), str(ann_file))
+
+    def __len__(self) -> int:
+        return len(self.persons)
+
+    def __getitem__(self, key: SampleKey) -> PoseBatch:
+        """The person as a batch entry of arrays; see `PoseBatch` for shapes."""
+        epoch, index = key if isinstance(key, tuple) else (None, key)
+        try:
+            results = self._raw(index)
+            if epoch is not None:
+                results['rng'] = np.random.default_rng((self.seed, epoch, index))
+            for transform in self.pipeline:
+                results = transform(results)
+        except DataError as error:
+            if self.on_error == 'raise':
+                raise
+            warnings.warn(f'skipped: {error}', stacklevel=2)
+            return self._blank(index)
+        return PoseBatch(
+            results['crop'],  # type: ignore[arg-type]  (arrays here, tensors once collated)
+            results['keypoints'].astype(np.float32),
+            results['visible'],
+            results['to_image'].astype(np.float32),
+            np.int64(index),  # type: ignore[arg-type]
+            np.bool_(True),  # type: ignore[arg-type]
+        )
+
+    def crop_scale(self, index: int) -> np.ndarray:
+        """(2,) width and height of what a person's crop shows, in image pixels."""
+        return fix_aspect_ratio(self._padded_box(index)[1], self.input_size)
+
+    def _padded_box(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Centre (2,) and padded width and height (2,) of a person's box, in image pixels."""
+        x1, y1, x2, y2 = self.persons.bbox[index].astype(np.float64)
+        return np.array([x1 + x2, y1 + y2]) / 2, np.array([x2 - x1, y2 - y1]) * self.bbox_padding
+
+    def _raw(self, index: int) -> dict[str, Any]:
+        """What the pipeline starts from."""
+        persons = self.persons
+        center, scale = self._padded_box(index)
+        keypoints = persons.keypoints[index]
+        return {
+            'img_path': self.image_root / persons.file_name[index].decode(),
+            'img_width': int(persons.image_size[index, 0]),
+            'center': center,
+            'scale': scale,
+            'keypoints': keypoints[:, :2].astype(np.float64),
+            'visible': (keypoints[:, 2] > 0).astype(np.float32),
+            'input_size': self.input_size,
+            'flip_indices': self._flip_indices,
+            'lower_body': self._lower_body,
+        }
+
+    def _blank(self, index: int) -> PoseBatch:
+        """Stands in for a skipped person: weight 0 in the loss, left out of the results."""
+        width, height = self.input_size
+        k = self.info.num_keypoints
+        return PoseBatch(
+            np.zeros((height, width, 3), np.uint8),  # type: ignore[arg-type]
+            np.zeros((k, 2), np.float32),  # type: ignore[arg-type]
+            np.zeros(k, np.float32),  # type: ignore[arg-type]
+            np.eye(2, 3, dtype=np.float32),  # type: ignore[arg-type]
+            np.int64(index),  # type: ignore[arg-type]
+            np.bool_(False),  # type: ignore[arg-type]
+        )
+
+    def _check_keypoints(self) -> None:
+        expected = self.KEYPOINTS
+        if expected is not None and expected.names != self.info.names:
+            raise DataError(
+                f'{self.ann_file}: {self.info.num_keypoints} keypoints {list(self.info.names)}, but '
+                f'{type(self).__name__} has {expected.num_keypoints}: {list(expected.names)}; '
+                "for keypoints of your own use type='CocoStyleDataset'"
+            )
+
+
+@DATASETS.register_module()
+class CocoDataset(CocoStyleDataset):
+    """COCO's person keypoints (Lin et al. 2014), K = 17."""
+
+    KEYPOINTS = COCO_KEYPOINTS

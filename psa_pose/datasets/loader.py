@@ -1,0 +1,130 @@
+"""A data loader that can be stopped anywhere and go on with the very next batch."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+
+from psa_pose.structures import PoseBatch
+
+
+class _EpochBatches:
+    """Batches of (epoch, person) of one rank, from a sample offset to the epoch's end.
+
+    Every epoch is a permutation of its own, drawn from (seed, epoch); a global batch is cut into
+    equal parts, one a rank, so the global batches do not depend on the number of ranks.
+    """
+
+    def __init__(self, size: int, batch_size: int, rank: int, ranks: int, seed: int) -> None:
+        self.size, self.batch_size, self.rank, self.ranks = size, batch_size, rank, ranks
+        self.seed = seed
+        self.epoch = 0
+        self.start = 0
+
+    @property
+    def global_batch(self) -> int:
+        return self.batch_size * self.ranks
+
+    def __len__(self) -> int:
+        return self.size // self.global_batch
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
+        for first in range(self.start, self.size - self.global_batch + 1, self.global_batch):
+            mine = first + self.rank * self.batch_size
+            yield [(self.epoch, int(i)) for i in order[mine : mine + self.batch_size]]
+
+
+class _RankBatches:
+    """Every rank's share of an evaluation: each person once, none twice, in order."""
+
+    def __init__(self, size: int, batch_size: int, rank: int, ranks: int) -> None:
+        self.mine = range(rank, size, ranks)
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.mine) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for first in range(0, len(self.mine), self.batch_size):
+            yield list(self.mine[first : first + self.batch_size])
+
+
+class PoseDataLoader(DataLoader[PoseBatch]):
+    """Batches of persons: shuffled anew each epoch in training, in order otherwise.
+
+    `state_dict` says which samples have been handed out; Lightning saves it with a checkpoint.
+
+    Args:
+        dataset: of persons.
+        batch_size: of one rank.
+        train: shuffle, drop the last incomplete batch, and remember the position.
+        num_workers: processes; 0 loads in the main one.
+        seed: of the order.
+        rank: of this process.
+        ranks: how many processes share an epoch.
+        pin_memory: keep batches in page-locked memory, for a GPU.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[PoseBatch],
+        batch_size: int,
+        *,
+        train: bool,
+        num_workers: int = 0,
+        seed: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+        pin_memory: bool = False,
+    ) -> None:
+        size = len(dataset)  # type: ignore[arg-type]
+        if batch_size < 1:
+            raise ValueError(f'batch_size must be at least 1, got {batch_size}')
+        if train and size < batch_size * ranks:
+            raise ValueError(
+                f'a batch of {batch_size} x {ranks} is larger than the dataset of {size} persons'
+            )
+        self._train = train
+        self._batches = _EpochBatches(size, batch_size, rank, ranks, seed)
+        self._resumed = False
+        self._taken = 0  # samples of the current epoch that were handed out, over all ranks
+        super().__init__(
+            dataset,
+            batch_sampler=self._batches if train else _RankBatches(size, batch_size, rank, ranks),
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            persistent_workers=num_workers > 0,
+            worker_init_fn=_one_thread if num_workers else None,
+        )
+
+    def __iter__(self) -> Iterator[PoseBatch]:  # type: ignore[override]
+        if not self._train:
+            yield from super().__iter__()
+            return
+        if self._taken and not self._resumed:
+            self._batches.epoch += 1
+            self._taken = 0
+        self._resumed = False
+        self._batches.start = self._taken
+        for batch in super().__iter__():
+            self._taken += self._batches.global_batch
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch and how many of its samples, over all ranks, have been handed out."""
+        epoch_over = self._taken // self._batches.global_batch >= len(self._batches)
+        epoch = self._batches.epoch + epoch_over
+        return {'epoch': epoch, 'samples': 0 if epoch_over else self._taken}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken, whatever the number of ranks was then."""
+        self._batches.epoch, self._taken = state['epoch'], state['samples']
+        self._resumed = True
+
+
+def _one_thread(worker: int) -> None:
+    import cv2
+
+    cv2.setNumThreads(0)  # the workers are the parallelism

@@ -1,0 +1,78 @@
+"""Writes rendered images the way COCO is stored: a folder of JPEGs and one JSON per split."""
+
+import json
+import os
+from pathlib import Path
+from zlib import crc32
+
+import cv2
+import numpy as np
+
+from .body import KEYPOINT_NAMES
+from .scene import render_image
+
+JPEG_QUALITY = 90
+
+# COCO's definitions: pairs of 1-based keypoint numbers, and the standard deviations of OKS.
+SKELETON = (
+    (16, 14), (14, 12), (17, 15), (15, 13), (12, 13), (6, 12), (7, 13), (6, 7), (6, 8), (7, 9),
+    (8, 10), (9, 11), (2, 3), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 7),
+)  # fmt: skip
+SIGMAS = (
+    0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107,
+    0.087, 0.087, 0.089, 0.089,
+)  # fmt: skip
+PERSON_CATEGORY = {
+    'id': 1,
+    'name': 'person',
+    'supercategory': 'person',
+    'keypoints': KEYPOINT_NAMES,
+    'skeleton': SKELETON,
+    'sigmas': SIGMAS,
+}
+
+
+def render_dataset(
+    root: Path, split: str, num_images: int, seed: int, image_size: tuple[int, int] = (320, 240)
+) -> Path:
+    """Renders a split of `num_images` images of `image_size` (width, height) pixels.
+
+    Writes `root/images/<split>/<id>.jpg` and `root/annotations/person_keypoints_<split>.json`, and
+    returns the latter's path. Every image has a random stream of its own, so it depends on the
+    seed, the split's name and its index only. The JSON comes last and at once: an interrupted run
+    leaves none.
+    """
+    folder = Path(root, 'images', split)
+    target = Path(root, 'annotations', f'person_keypoints_{split}.json')
+    for directory in (folder, target.parent):
+        directory.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+
+    width, height = image_size
+    images: list[dict] = []
+    annotations: list[dict] = []
+    for index in range(num_images):
+        rng = np.random.default_rng([seed, crc32(split.encode()), index])
+        pixels, people = render_image(rng, image_size)
+        number, name = index + 1, f'{index + 1:06d}.jpg'
+        _write_jpeg(folder / name, pixels)
+        images.append({'id': number, 'file_name': name, 'width': width, 'height': height})
+        for person in people:
+            annotations.append({'id': len(annotations) + 1, 'image_id': number, **person})
+
+    content = {
+        'info': {'description': f'Rendered people, split {split}, seed {seed}'},
+        'licenses': [],
+        'images': images,
+        'annotations': annotations,
+        'categories': [PERSON_CATEGORY],
+    }
+    partial = target.with_suffix('.json.partial')
+    partial.write_text(json.dumps(content), encoding='utf-8')
+    os.replace(partial, target)
+    return target
+
+
+def _write_jpeg(path: Path, image: np.ndarray) -> None:
+    _, encoded = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    path.write_bytes(encoded.tobytes())

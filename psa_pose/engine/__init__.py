@@ -1,0 +1,1 @@
+"""From a config to a run: Lightning's Trainer, its module and callbacks."""

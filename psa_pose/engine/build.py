@@ -1,0 +1,102 @@
+"""Parts of a run, each built from its place in the config."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from psa_pose.datasets import CocoStyleDataset, PoseDataLoader
+from psa_pose.engine.config import load_config
+from psa_pose.errors import ConfigError, nearest
+from psa_pose.models import TopdownPoseEstimator
+from psa_pose.registry import DATASETS, METRICS, MODELS, config_path
+from psa_pose.structures import KeypointInfo
+
+
+def build_model(config: str | Path | Config, info: KeypointInfo | None = None) -> TopdownPoseEstimator:
+    """The estimator of a config, with fresh weights.
+
+    Args:
+        config: a config, or the name of its file (`configs/coco/hrnet_w32_psa_p_256x192.py`).
+        info: the dataset's keypoints; otherwise those of the config's dataset, whose annotation
+            file is read unless the dataset's type knows them (`CocoDataset`).
+
+    Raises:
+        ConfigError: see `Registry.build`.
+        DataError: the keypoints stand in an annotation file that cannot be read.
+    """
+    cfg = config if isinstance(config, Config) else load_config(config)
+    return MODELS.build(
+        section(cfg, 'model'),
+        at='model',
+        codec=section(cfg, 'codec'),
+        info=info or keypoint_info(cfg),
+    )
+
+
+def keypoint_info(cfg: Config) -> KeypointInfo:
+    """What the config's dataset says of its keypoints."""
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        if name in cfg:
+            dataset = section(section(cfg, name), 'dataset', name)
+            with config_path(name), config_path('dataset') as path:
+                cls = DATASETS.find(dataset.get('type'), path)
+            return cls.keypoint_info(Path(dataset.get('data_root', ''), dataset.get('ann_file', '')))
+    raise ConfigError('config: no train_dataloader, val_dataloader or test_dataloader')
+
+
+def build_dataset(cfg: Config, name: str) -> CocoStyleDataset:
+    """The dataset of the loader `name`, for crops of the codec's size."""
+    with config_path(name):
+        return DATASETS.build(
+            section(section(cfg, name), 'dataset', name),
+            at='dataset',
+            input_size=section(cfg, 'codec')['input_size'],
+            seed=seed(cfg),
+        )
+
+
+def build_loader(
+    cfg: Config, name: str, dataset: CocoStyleDataset, *, rank: int = 0, ranks: int = 1, pin: bool = False
+) -> PoseDataLoader:
+    """The loader `name`; its `batch_size` is one rank's, as in MMPose."""
+    options = known_keys(section(cfg, name), ('dataset', 'batch_size', 'num_workers'), name)
+    try:
+        return PoseDataLoader(
+            dataset,
+            options.get('batch_size', 32),
+            num_workers=options.get('num_workers', 0),
+            train=name == 'train_dataloader',
+            seed=seed(cfg),
+            rank=rank,
+            ranks=ranks,
+            pin_memory=pin,
+        )
+    except ValueError as error:
+        raise ConfigError(f'{name}: {error}') from None
+
+
+def build_metric(cfg: Config, name: str, dataset: CocoStyleDataset) -> Any:
+    """The evaluator `name`, about a dataset's persons."""
+    return METRICS.build(section(cfg, name), at=name, dataset=dataset)
+
+
+def seed(cfg: Config) -> int:
+    """The one number from which order, augmentation and fresh weights follow."""
+    return known_keys(cfg.get('randomness', {}), ('seed', 'deterministic'), 'randomness').get('seed', 0)
+
+
+def section(cfg: Mapping[str, Any], name: str, within: str = 'config') -> Any:
+    """A part of the config that must be there."""
+    if name not in cfg:
+        raise ConfigError(f"{within}: '{name}' is missing")
+    return cfg[name]
+
+
+def known_keys(options: Mapping[str, Any], names: tuple[str, ...], path: str) -> Mapping[str, Any]:
+    """`options` itself, once none of its keys is unknown."""
+    for key in options:
+        if key not in names:
+            raise ConfigError(f"{path}: no option '{key}'; {nearest(key, names)}")
+    return options

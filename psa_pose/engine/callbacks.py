@@ -1,0 +1,102 @@
+"""What a run says of itself while it trains."""
+
+import sys
+import time
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+from psa_pose.engine.module import PoseModule
+
+
+class TrainLog(L.Callback):
+    """Loss, learning rate, samples a second, share of time waiting for data, time left.
+
+    They go to the loggers and the progress bar, and as a line to a stream that is no terminal.
+    The loss is read from the device only when it is shown.
+
+    Args:
+        interval: steps between two readings.
+        samples_per_step: over all ranks.
+        plain: print lines.
+    """
+
+    def __init__(self, interval: int, samples_per_step: int, plain: bool) -> None:
+        self.interval = interval
+        self.samples_per_step = samples_per_step
+        self.plain = plain
+        self.first_step = 0
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.first_step = trainer.global_step
+        self.started = self.window_started = self.batch_ended = time.perf_counter()
+        self.waiting = 0.0
+        self.window_step = trainer.global_step
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.waiting += time.perf_counter() - self.batch_ended
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        step = trainer.global_step
+        if step % self.interval == 0 and step > self.window_step:
+            self._read(trainer, module, outputs['loss'])
+        self.batch_ended = time.perf_counter()
+
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.validation_started = time.perf_counter()
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if trainer.sanity_checking or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        # Evaluation is neither training nor waiting for data.
+        spent = time.perf_counter() - self.validation_started
+        self.window_started += spent
+        self.batch_ended += spent
+        if self.plain:
+            ap = trainer.callback_metrics.get('AP')
+            self._say(f'epoch {trainer.current_epoch + 1}: AP {ap:.4f}  ({spent:.0f} s)')
+
+    def _read(self, trainer: L.Trainer, module: L.LightningModule, loss: Tensor) -> None:
+        now = time.perf_counter()
+        step, elapsed = trainer.global_step, now - self.window_started
+        total = int(trainer.estimated_stepping_batches)
+        left = (now - self.started) / (step - self.first_step) * (total - step)
+        values = {
+            'loss': float(loss),
+            'lr': trainer.optimizers[0].param_groups[0]['lr'],
+            'samples_per_s': (step - self.window_step) * self.samples_per_step / elapsed,
+            'data_wait': self.waiting / elapsed,
+        }
+        module.log_dict(values, prog_bar=True, rank_zero_only=True)
+        if self.plain:
+            self._say(
+                f'epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  step {step}/{total}  '
+                f'loss {values["loss"]:.6f}  lr {values["lr"]:.2e}  '
+                f'{values["samples_per_s"]:.0f} samples/s  data wait {values["data_wait"]:.0%}  '
+                f'ETA {time.strftime("%H:%M:%S", time.gmtime(left))}'
+            )
+        self.window_started, self.window_step, self.waiting = now, step, 0.0
+
+    @rank_zero_only
+    def _say(self, line: str) -> None:
+        print(line, file=sys.stdout, flush=True)
+
+
+class SkipReport(L.Callback):
+    """Says at the end how many samples were left out because their image could not be read."""
+
+    def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, PoseModule)
+        if module.skipped:
+            print(f'{module.skipped} samples were skipped: their images could not be read')

@@ -1,0 +1,120 @@
+"""Reading config files: found in a checkout or in the wheel, checked, overridden."""
+
+import ast
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.config.utils import ConfigParsingError
+
+import psa_pose
+from psa_pose.errors import ConfigError, nearest
+
+KEYS = {
+    'model',
+    'codec',
+    'train_dataloader',
+    'val_dataloader',
+    'test_dataloader',
+    'val_evaluator',
+    'test_evaluator',
+    'optim_wrapper',
+    'param_scheduler',
+    'auto_scale_lr',
+    'train_cfg',
+    'default_hooks',
+    'trainer',
+    'randomness',
+    'load_from',
+    'work_dir',
+    'custom_imports',
+    'default_scope',
+}
+"""What may stand at the top of a config; names of helpers start with an underscore."""
+
+
+def config_roots() -> list[Path]:
+    """Folders that hold the project's configs: the checkout's, then the wheel's."""
+    package = Path(psa_pose.__file__).parent
+    return [path for path in (package.parent / 'configs', package / 'configs') if path.is_dir()]
+
+
+def find_config(name: str | Path) -> Path:
+    """The file that a config's name means: a path, or one of the project's configs.
+
+    Args:
+        name: such as `my.py`, `configs/coco/x.py` or `coco/x.py`.
+
+    Raises:
+        ConfigError: nothing by this name; says the nearest.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    inside = Path(*path.parts[1:]) if path.parts[:1] == ('configs',) else path
+    for root in config_roots():
+        if (root / inside).is_file():
+            return root / inside
+    known = [
+        str(file.relative_to(root))
+        for root in config_roots()
+        for file in root.rglob('*.py')
+        if '_base_' not in file.parts
+    ]
+    raise ConfigError(f'no config file {name}; {nearest(str(inside), known)}')
+
+
+def load_config(name: str | Path, options: Sequence[str] = ()) -> Config:
+    """Read a config file with its bases, and lay `key=value` options over it.
+
+    Raises:
+        ConfigError: the file cannot be read, or it has a key that nothing reads.
+    """
+    path = find_config(name)
+    sys.path.insert(0, str(Path.cwd()))  # so that custom_imports finds modules beside the user
+    try:
+        config = Config.fromfile(path)
+    except (ConfigParsingError, SyntaxError, NameError, KeyError, TypeError, OSError) as error:
+        raise ConfigError(f'config {path}: {type(error).__name__}: {error}') from error
+    finally:
+        sys.path.pop(0)
+    config.merge_from_dict(dict(_parse_option(option) for option in options))
+    _check_keys(config, path)
+    return config
+
+
+def _check_keys(config: Config, path: Path) -> None:
+    for key in config:
+        if key not in KEYS and not key.startswith('_'):
+            raise ConfigError(
+                f"config {path}: nothing reads the key '{key}'; {nearest(key, KEYS)} "
+                '(a helper variable starts with an underscore)'
+            )
+
+
+def _parse_option(option: str) -> tuple[str, Any]:
+    key, equals, text = option.partition('=')
+    if not key or not equals:
+        raise ConfigError(f"--cfg-options: expected key=value, got '{option}'")
+    try:
+        return key, _literal(ast.parse(text, mode='eval').body)
+    except (SyntaxError, ValueError):
+        return key, text  # a bare word, such as a path
+
+
+def _literal(node: ast.expr) -> Any:
+    """A Python literal that may contain `dict(...)`, as config files write it."""
+    match node:
+        case ast.Call(func=ast.Name(id='dict'), args=[], keywords=keywords):
+            return {str(keyword.arg): _literal(keyword.value) for keyword in keywords}
+        case ast.List(elts=items):
+            return [_literal(item) for item in items]
+        case ast.Tuple(elts=items):
+            return tuple(_literal(item) for item in items)
+        case ast.Dict(keys=keys, values=values):
+            return {ast.literal_eval(k): _literal(v) for k, v in zip(keys, values, strict=True) if k}
+        case ast.Name(id=word) if word.lower() in ('true', 'false', 'none'):
+            return {'true': True, 'false': False, 'none': None}[word.lower()]
+    return ast.literal_eval(node)

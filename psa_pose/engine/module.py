@@ -1,0 +1,130 @@
+"""The estimator as Lightning sees it: steps, optimizer, and what a checkpoint says."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from psa_pose.engine.optim import Schedule, lr_factor
+from psa_pose.errors import DataError
+from psa_pose.models import TopdownPoseEstimator
+from psa_pose.structures import PoseBatch
+
+MakeOptimizer = Callable[[Any], torch.optim.Optimizer]
+
+
+class PoseModule(L.LightningModule):
+    """Trains and evaluates an estimator.
+
+    Args:
+        estimator: the model.
+        metric: collects predictions, or None where nothing is evaluated.
+        make_optimizer: from parameters to their optimizer, learning rate already scaled.
+        schedules: of the learning rate.
+    """
+
+    def __init__(
+        self,
+        estimator: TopdownPoseEstimator,
+        metric: Any = None,
+        make_optimizer: MakeOptimizer | None = None,
+        schedules: Sequence[Schedule] = (),
+    ) -> None:
+        super().__init__()
+        self.estimator = estimator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.metric = metric
+        self.make_optimizer = make_optimizer
+        self.schedules = schedules
+        self.metrics: dict[str, Any] = {}
+        self.skipped = 0
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        assert self.make_optimizer is not None, 'built for evaluation only'
+        optimizer = self.make_optimizer(self.estimator.parameters())
+        total = int(self.trainer.estimated_stepping_batches)
+        epochs = self.trainer.max_epochs
+        per_epoch = total // epochs if epochs and epochs > 0 else total
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: lr_factor(self.schedules, step, max(per_epoch, 1), total)
+        )
+        return {
+            'optimizer': optimizer,
+            'lr_scheduler': {'scheduler': schedule, 'interval': 'step'},
+        }
+
+    def on_before_batch_transfer(self, batch: PoseBatch, dataloader_idx: int) -> PoseBatch:
+        if self.trainer.training:  # counted while the batch is still in host memory
+            self.skipped += int((~batch.usable).sum())
+            if self.trainer.global_step == 0:
+                self._check_first(batch)
+        return batch
+
+    def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
+        return self.estimator.loss(batch)
+
+    def validation_step(self, batch: PoseBatch, batch_idx: int) -> None:
+        prediction = self.estimator.predict(batch)
+        self.metric.process(
+            batch.person.cpu().numpy(),
+            batch.usable.cpu().numpy(),
+            prediction.keypoints.float().cpu().numpy(),
+            prediction.scores.float().cpu().numpy(),
+        )
+
+    test_step = validation_step
+
+    def on_validation_epoch_start(self) -> None:
+        self.metric.reset()
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def on_validation_epoch_end(self) -> None:
+        if self.trainer.sanity_checking or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return  # numbers of a single batch would look like a result
+        self._gather()
+        self.metrics = self.metric.compute()
+        numbers = {name: value for name, value in self.metrics.items() if name != 'boxes'}
+        self.log_dict(numbers, rank_zero_only=False)
+
+    on_test_epoch_end = on_validation_epoch_end
+
+    def _gather(self) -> None:
+        """Give every rank the predictions of all, so that each computes the same numbers."""
+        if self.trainer.world_size == 1:
+            return
+        shares: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(shares, (self.metric.predictions, self.metric.skipped))
+        for predictions, _ in shares:
+            self.metric.predictions.update(predictions)
+        self.metric.skipped = sum(skipped for _, skipped in shares)
+
+    def _check_first(self, batch: PoseBatch) -> None:
+        """Stop before hours are spent on targets that are all zero."""
+        _, weights = self.estimator.codec.encode(batch.keypoints, batch.visible)
+        if not batch.usable.any() or weights.any():
+            return
+        width, height = self.estimator.codec.input_size
+        low, high = batch.keypoints.amin((0, 1)).tolist(), batch.keypoints.amax((0, 1)).tolist()
+        raise DataError(
+            'the first batch has no target: no labelled keypoint falls inside its crop of '
+            f'{width}x{height} pixels ({int(batch.visible.sum())} labelled, x from {low[0]:.0f} to '
+            f'{high[0]:.0f}, y from {low[1]:.0f} to {high[1]:.0f}): do boxes and keypoints of the '
+            'annotation file belong together?'
+        )
+
+    # A checkpoint's keys are the estimator's own (`backbone.`, `head.`), readable without Lightning.
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        return self.estimator.state_dict(*args, **kwargs)
+
+    def load_state_dict(  # type: ignore[override]
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        return self.estimator.load_state_dict(state_dict, strict, assign)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        info = self.estimator.info
+        checkpoint['meta'] = {'keypoint_names': list(info.names), 'metrics': dict(self.metrics)}

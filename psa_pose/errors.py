@@ -1,0 +1,42 @@
+"""Errors meant for the person who wrote the config or the data, not for a debugger.
+
+The command line prints their message alone; every other exception keeps its traceback, for it is a bug.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class PSAPoseError(Exception):
+    """Base of every error whose message alone tells a user what to mend."""
+
+
+class ConfigError(PSAPoseError, ValueError):
+    """A config names something that does not exist or does not fit; says the config path."""
+
+
+class DataError(PSAPoseError, ValueError):
+    """A file or an annotation cannot be used; says which one."""
+
+
+class CheckpointError(PSAPoseError, ValueError):
+    """A checkpoint cannot be read or does not fit the model; says what differs."""
+
+
+class ResultError(PSAPoseError, ValueError):
+    """Predictions that cannot be evaluated: empty, or not about the ground truth at hand."""
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """A hint naming the candidate most like `name`, or all of them where none is near."""
+    names = sorted(candidates)
+    match = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if not match:  # 'psa' and 'PSA' share no character for difflib
+        lowered = {candidate.lower(): candidate for candidate in names}
+        match = [
+            lowered[n]
+            for n in difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
+        ]
+    if match:
+        return f"did you mean '{match[0]}'?"
+    return f'choose one of: {", ".join(names)}' if names else 'none is known'

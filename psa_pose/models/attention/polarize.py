@@ -1,0 +1,213 @@
+"""The arithmetic of the paper's PSA in a few passes over x, and its hand-written backward.
+
+Autograd would keep several C x N maps for each image and add up as many gradients of x; `_Polarize`
+keeps x and vectors, and writes the gradient into one buffer. Names, for N pixels:
+
+    channel gate   q = softmax_N(Wq x), u = x q, v = Wv u, z = Wz v, g_ch = sigmoid(LayerNorm(z))
+    spatial gate   p = softmax(Wq' mean(x)), t = Wv'^T p, g_sp = sigmoid(t^T x)
+
+The spatial gate of the sequential layout sees y = g_ch*x, which need not exist: mean(y) is
+g_ch*mean(x), and t^T y is (g_ch*t)^T x.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+
+class Weights(NamedTuple):
+    """1x1 convolutions as they are stored, and the affine of the LayerNorm."""
+
+    q_right: Tensor  # Wq, 1 x C
+    v_right: Tensor  # Wv, C/2 x C
+    up: Tensor  # Wz, C x C/2
+    norm_weight: Tensor
+    norm_bias: Tensor
+    q_left: Tensor  # Wq', C/2 x C
+    v_left: Tensor  # Wv', C/2 x C
+
+    def matrices(self, dtype: torch.dtype) -> 'Weights':
+        return Weights(*(w.flatten(1).to(dtype) if w.dim() > 1 else w.to(dtype) for w in self))
+
+
+class Vectors(NamedTuple):
+    """What one forward pass leaves behind: vectors of C, C/2 or N values for each image."""
+
+    q: Tensor
+    u: Tensor
+    v: Tensor  # Wv u
+    z: Tensor
+    z_mean: Tensor
+    z_rstd: Tensor
+    g_ch: Tensor
+    mean: Tensor
+    p: Tensor
+    t: Tensor
+    g_sp: Tensor
+
+
+class Options(NamedTuple):
+    """What is not a tensor."""
+
+    sequential: bool
+    scale: float  # of both gates
+    eps: float  # of the LayerNorm
+
+
+def wide_dtype(x: Tensor) -> torch.dtype:
+    """In which vectors are computed: float32, or float64 if x is."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def no_autocast(x: Tensor) -> AbstractContextManager:
+    """Autocast would round logits and gates; the dtypes here are chosen by hand."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
+
+def product(rows: Tensor, matrix: Tensor) -> Tensor:
+    """`rows` (B x R x K) times `matrix` (B x K x M, a map or its transpose): B x R x M, wide.
+
+    A half-precision map is read as it is, not copied to float32: rows of unit L1 norm keep every
+    sum within the range of the map, where float16 would overflow.
+    """
+    if matrix.dtype == rows.dtype:
+        return torch.bmm(rows, matrix)
+    norm = rows.abs().sum(2, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
+    return torch.bmm((rows / norm).to(matrix.dtype), matrix).to(rows.dtype) * norm
+
+
+def matvec(row: Tensor, matrix: Tensor) -> Tensor:
+    """B x K times B x K x M: B x M."""
+    return product(row.unsqueeze(1), matrix).squeeze(1)  # the row on the left: bmm's fast side
+
+
+def gates(pixels: Tensor, w: Weights, options: Options) -> Vectors:
+    """Both gates of B x C x N `pixels`, and all that led to them."""
+    batch, channels, _ = pixels.shape
+    q = matvec(w.q_right.expand(batch, channels), pixels).softmax(1)
+    u = matvec(q, pixels.mT)
+    v = u @ w.v_right.T
+    z = v @ w.up.T
+    h, z_mean, z_rstd = torch.native_layer_norm(
+        z, (channels,), w.norm_weight, w.norm_bias, options.eps
+    )
+    g_ch = options.scale * h.sigmoid()
+    mean = pixels.mean(2, dtype=q.dtype)
+    p = ((g_ch * mean if options.sequential else mean) @ w.q_left.T).softmax(1)
+    t = p @ w.v_left
+    g_sp = options.scale * matvec(g_ch * t if options.sequential else t, pixels).sigmoid()
+    return Vectors(q, u, v, z, z_mean, z_rstd, g_ch, mean, p, t, g_sp)
+
+
+def gated(x: Tensor, g_ch: Tensor, g_sp: Tensor, sequential: bool) -> Tensor:
+    """`(g_ch + g_sp)*x`, or `g_ch*g_sp*x`, of B x C x N pixels."""
+    combine = torch.mul if sequential else torch.add
+    return x * combine(g_ch.unsqueeze(2), g_sp.unsqueeze(1)).to(x.dtype)
+
+
+def _gated_into(out: Tensor, x: Tensor, g_ch: Tensor, g_sp: Tensor, sequential: bool) -> Tensor:
+    """`gated` in the memory, the strides and the dtype of `out`."""
+    combine = torch.mul if sequential else torch.add
+    g_ch, g_sp = g_ch.unsqueeze(2).to(out.dtype), g_sp.unsqueeze(1).to(out.dtype)
+    return combine(g_ch, g_sp, out=out).mul_(x)
+
+
+def polarize(x: Tensor, weights: Weights, options: Options, fused: bool = True) -> Tensor:
+    """The paper's PSA of x (B x C x H x W); `fused` takes the hand-written backward for autograd's.
+
+    Compilers and exporters get the plain operations in any case, and fuse those themselves.
+    """
+    if fused and not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+        return _Polarize.apply(x, options, *weights)
+    pixels = x.flatten(2)  # a view in both memory formats
+    vectors = gates(pixels, weights.matrices(wide_dtype(x)), options)
+    return gated(pixels, vectors.g_ch, vectors.g_sp, options.sequential).view_as(x)
+
+
+class _Polarize(Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, options: Options, *weights: Tensor) -> Tensor:
+        pixels = x.flatten(2)
+        vectors = gates(pixels, Weights(*weights).matrices(wide_dtype(x)), options)
+        ctx.save_for_backward(x, *weights, *vectors)
+        ctx.options = options
+        out = torch.empty_like(pixels)
+        _gated_into(out, pixels, vectors.g_ch, vectors.g_sp, options.sequential)
+        return out.view_as(x)
+
+    @staticmethod
+    def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, *tensors = ctx.saved_tensors
+        weights, vectors = Weights(*tensors[:7]), Vectors(*tensors[7:])
+        if torch.is_grad_enabled():  # create_graph: let autograd differentiate this step too
+            inputs = [t for t in (x, *weights) if t.requires_grad]
+            out = polarize(x, weights, ctx.options, fused=False)
+            grads = iter(torch.autograd.grad(out, inputs, dy, create_graph=True))
+            dx, *dws = (next(grads) if t.requires_grad else None for t in (x, *weights))
+            return dx, None, *dws
+        with no_autocast(x):
+            dx, dws = _backward(x, weights.matrices(wide_dtype(x)), vectors, ctx.options, dy)
+        return dx, None, *(dw.to(w.dtype).view_as(w) for dw, w in zip(dws, weights, strict=True))
+
+
+def _backward(
+    x: Tensor, w: Weights, s: Vectors, options: Options, dy: Tensor
+) -> tuple[Tensor, Weights]:
+    """`dname` is the gradient of what `gates` calls `name`."""
+    pixels, dy = x.flatten(2), dy.flatten(2)
+    sequential, scale, wide = options.sequential, options.scale, s.q.dtype
+    buffer = pixels.to(wide) * dy
+    if sequential:
+        dg_ch, dg_sp = matvec(s.g_sp, buffer.mT), matvec(s.g_ch, buffer)
+    else:
+        dg_ch, dg_sp = buffer.sum(2), buffer.sum(1)
+
+    # spatial gate
+    t, mean = s.t, s.mean
+    dlogits = _sigmoid_backward(dg_sp, s.g_sp, scale)
+    dt = matvec(dlogits, pixels.mT)
+    if sequential:
+        dg_ch += dt * t
+        dt, t, mean = s.g_ch * dt, s.g_ch * t, s.g_ch * mean
+    dv_left = s.p.T @ dt
+    dp = torch._softmax_backward_data(dt @ w.v_left.T, s.p, 1, wide)
+    dq_left = dp.T @ mean
+    dmean = dp @ w.q_left
+    if sequential:
+        dg_ch += dmean * s.mean
+        dmean = s.g_ch * dmean
+
+    # channel gate
+    dz, dnorm_weight, dnorm_bias = torch.ops.aten.native_layer_norm_backward(
+        _sigmoid_backward(dg_ch, s.g_ch, scale),
+        s.z,
+        s.z.shape[1:],
+        s.z_mean,
+        s.z_rstd,
+        w.norm_weight,
+        w.norm_bias,
+        [True, True, True],
+    )
+    dup = dz.T @ s.v
+    dv = dz @ w.up
+    dv_right = dv.T @ s.u
+    du = dv @ w.v_right
+    dq = torch._softmax_backward_data(matvec(du, pixels), s.q, 1, wide)
+    dq_right = matvec(dq, pixels.mT).sum(0)
+
+    # x: through the product with the gates, through the mean, and as three outer products
+    dx = _gated_into(buffer, dy, s.g_ch, s.g_sp, sequential)
+    dx.add_((dmean / pixels.shape[2]).unsqueeze(2))
+    for channel, pixel in ((t, dlogits), (du, s.q), (w.q_right, dq)):
+        dx.addcmul_(channel.unsqueeze(2), pixel.unsqueeze(1))
+    dws = Weights(dq_right, dv_right, dup, dnorm_weight, dnorm_bias, dq_left, dv_left)
+    return dx.to(x.dtype).view_as(x), dws
+
+
+def _sigmoid_backward(dg: Tensor, g: Tensor, scale: float) -> Tensor:
+    """Through `g = scale * sigmoid(h)`, to h."""
+    return torch.ops.aten.sigmoid_backward(scale * dg, g / scale)

@@ -1,0 +1,114 @@
+"""The top-down estimator: pixels and keypoints in, a loss or keypoints out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from psa_pose.errors import ConfigError
+from psa_pose.registry import KEYPOINT_CODECS, MODELS
+from psa_pose.structures import KeypointInfo, PoseBatch, PosePrediction
+
+
+@MODELS.register_module()
+class PoseDataPreprocessor(nn.Module):
+    """uint8 crops to normalised floats, on the device.
+
+    Args:
+        mean: (3,) of RGB, on the scale 0 to 255; ImageNet's.
+        std: (3,), likewise.
+    """
+
+    def __init__(
+        self,
+        mean: tuple[float, float, float] = (123.675, 116.28, 103.53),
+        std: tuple[float, float, float] = (58.395, 57.12, 57.375),
+    ) -> None:
+        super().__init__()
+        self.register_buffer('mean', torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer('std', torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def forward(self, crop: Tensor) -> Tensor:
+        """(B, H, W, 3) uint8 to (B, 3, H, W) float32; its memory stays channels-last."""
+        return (crop.permute(0, 3, 1, 2) - self.mean) / self.std
+
+
+@MODELS.register_module()
+class TopdownPoseEstimator(nn.Module):
+    """Backbone and head with the one codec that makes targets and reads heatmaps.
+
+    Args:
+        backbone: config; its module says `out_channels`.
+        head: config; its width is the dataset's K.
+        codec: config of the codec, the top-level `codec` of a config file.
+        info: the dataset's keypoints.
+        data_preprocessor: config, or None for ImageNet's normalisation.
+        test_cfg: `flip_test` averages with the mirrored crop; `shift_heatmap` moves the mirrored
+            heatmap by the one pixel that a stride of 4 misaligns it (the field's habit).
+    """
+
+    def __init__(
+        self,
+        backbone: Mapping[str, Any],
+        head: Mapping[str, Any],
+        codec: Mapping[str, Any],
+        info: KeypointInfo,
+        data_preprocessor: Mapping[str, Any] | None = None,
+        test_cfg: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.info = info
+        self.codec = KEYPOINT_CODECS.build(codec)
+        self.data_preprocessor = MODELS.build(
+            data_preprocessor or {'type': 'PoseDataPreprocessor'}, at='data_preprocessor'
+        )
+        self.backbone = MODELS.build(backbone, at='backbone')
+        self.head = MODELS.build(
+            head,
+            at='head',
+            in_channels=self.backbone.out_channels,
+            out_channels=info.num_keypoints,
+        )
+        self.flip_test, self.shift_heatmap = _read_test_cfg(test_cfg or {})
+        self.register_buffer('flip_indices', torch.tensor(info.flip_indices), persistent=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Heatmaps (B, K, H / 4, W / 4) of normalised images (B, 3, H, W)."""
+        return self.head(self.backbone(inputs))
+
+    def loss(self, batch: PoseBatch) -> Tensor:
+        """The head's loss of a batch, a scalar."""
+        targets, weights = self.codec.encode(batch.keypoints, batch.visible)
+        heatmaps = self(self.data_preprocessor(batch.crop))
+        if heatmaps.shape != targets.shape:
+            raise ConfigError(
+                f'codec.heatmap_size: targets have shape {tuple(targets.shape)}, but the model '
+                f'makes heatmaps of shape {tuple(heatmaps.shape)} (batch, K, height, width)'
+            )
+        return self.head.loss(heatmaps, targets, weights)
+
+    def heatmaps(self, batch: PoseBatch) -> Tensor:
+        """Heatmaps of a batch (B, K, H, W), float32, averaged with the mirrored crop's if so set."""
+        inputs = self.data_preprocessor(batch.crop)
+        heatmaps = self(inputs).float()
+        if not self.flip_test:
+            return heatmaps
+        flipped = self(inputs.flip(3)).float().flip(3)[:, self.flip_indices]
+        if self.shift_heatmap:
+            flipped = torch.cat([flipped[..., :1], flipped[..., :-1]], dim=-1)
+        return (heatmaps + flipped) / 2
+
+    def predict(self, batch: PoseBatch) -> PosePrediction:
+        """Keypoints of a batch in image pixels."""
+        keypoints, scores = self.codec.decode(self.heatmaps(batch))
+        linear, offset = batch.to_image[..., :2], batch.to_image[..., 2]
+        return PosePrediction(keypoints @ linear.mT + offset.unsqueeze(1), scores)
+
+
+def _read_test_cfg(test_cfg: Mapping[str, Any]) -> tuple[bool, bool]:
+    known = {'flip_test': True, 'shift_heatmap': True}
+    if unknown := set(test_cfg) - set(known):
+        raise ValueError(f'test_cfg has no {sorted(unknown)}; it has {sorted(known)}')
+    options = {**known, **test_cfg}
+    return options['flip_test'], options['shift_heatmap']

@@ -1,0 +1,5 @@
+"""Losses of heatmaps."""
+
+from psa_pose.models.losses.heatmap_loss import KeypointMSELoss
+
+__all__ = ['KeypointMSELoss']

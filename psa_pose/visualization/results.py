@@ -1,0 +1,59 @@
+"""Pictures of a metric's predictions: each image with all of its persons."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from psa_pose.datasets.transforms import read_image
+from psa_pose.visualization.skeleton import draw_pose
+
+if TYPE_CHECKING:
+    from psa_pose.evaluation import CocoMetric
+
+_SHORT_SIDE = 480  # smaller images are enlarged, so that a skeleton can be read
+
+
+def draw_results(metric: 'CocoMetric', folder: Path, score_thr: float = 0.2) -> int:
+    """Write each predicted image, ground truth at the left, predictions at the right.
+
+    Args:
+        metric: after an evaluation.
+        folder: where the JPEGs go, named as their images.
+        score_thr: keypoints with a lower score are not drawn.
+
+    Returns:
+        How many pictures were written.
+    """
+    dataset = metric.dataset
+    by_image = defaultdict(list)
+    for index in sorted(metric.predictions):
+        by_image[dataset.persons.file_name[index].decode()].append(index)
+    for file_name, indices in by_image.items():
+        image = read_image(dataset.image_root / file_name)
+        zoom = max(1.0, _SHORT_SIDE / min(image.shape[:2]))
+        image = cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
+        truth, prediction = image, image.copy()
+        for index in indices:
+            labels = dataset.persons.keypoints[index]
+            keypoints, scores = metric.predictions[index]
+            x1, y1, x2, y2 = dataset.persons.bbox[index]
+            size = zoom * float(max(x2 - x1, y2 - y1))
+            draw_pose(truth, _zoomed(labels[:, :2], zoom), labels[:, 2] > 0, dataset.info, size)
+            draw_pose(prediction, _zoomed(keypoints, zoom), scores > score_thr, dataset.info, size)
+        path = (folder / file_name).with_suffix('.jpg')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, np.hstack([truth, prediction]))
+    return len(by_image)
+
+
+def _zoomed(points: np.ndarray, zoom: float) -> np.ndarray:
+    """Where points go when the image is enlarged; pixel centres are integers on both sides."""
+    return (points + 0.5) * zoom - 0.5
+
+
+def _write(path: Path, image: np.ndarray) -> None:
+    if not cv2.imwrite(str(path), image[..., ::-1]):
+        raise OSError(f'cannot write {path}')

@@ -1,0 +1,44 @@
+"""Skeletons drawn over an image."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from psa_pose.structures import KeypointInfo
+
+# Okabe and Ito's colours (2008), told apart by colour-blind people too; RGB.
+LEFT, RIGHT, MIDDLE = (0, 114, 178), (230, 159, 0), (240, 228, 66)
+_SUBPIXEL_BITS = 4
+
+
+def side_color(names: Sequence[str]) -> tuple[int, int, int]:
+    """Blue for what belongs to the left, orange for the right, yellow for neither or both."""
+    sides = {side for name in names for side in ('left', 'right') if side in name.lower()}
+    return {'left': LEFT, 'right': RIGHT}[sides.pop()] if len(sides) == 1 else MIDDLE
+
+
+def draw_pose(
+    image: np.ndarray, keypoints: np.ndarray, drawn: np.ndarray, info: KeypointInfo, size: float
+) -> None:
+    """Draw one person's skeleton and keypoints into an image.
+
+    Args:
+        image: (H, W, 3) uint8, RGB; written to.
+        keypoints: (K, 2) in pixels.
+        drawn: (K,) bool; bones with an end left out are left out too.
+        info: names and skeleton.
+        size: of the person in pixels; sets the line width.
+    """
+    width = max(1, round(size / 80))
+    points = np.round(keypoints * 2**_SUBPIXEL_BITS).astype(int)
+    style = {'lineType': cv2.LINE_AA, 'shift': _SUBPIXEL_BITS}
+    bones = [(a, b) for a, b in info.skeleton if drawn[a] and drawn[b]]
+    for thickness, dark in ((width + 2, True), (width, False)):  # a dark rim on any background
+        for a, b in bones:
+            color = (20, 20, 20) if dark else side_color((info.names[a], info.names[b]))
+            cv2.line(image, points[a].tolist(), points[b].tolist(), color, thickness, **style)
+    radius = (width + 1) * 2**_SUBPIXEL_BITS
+    for k in np.flatnonzero(drawn):
+        cv2.circle(image, points[k].tolist(), radius, side_color((info.names[k],)), -1, **style)
+        cv2.circle(image, points[k].tolist(), radius, (20, 20, 20), 1, **style)
