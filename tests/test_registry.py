@@ -95,6 +95,13 @@ class TestErrors:
             'model.backbone'
         )
 
+    @pytest.mark.parametrize('kind', [None, 5])
+    def test_a_type_that_is_no_name_names_its_path(self, kind):
+        assert message_of(nested({'type': kind})).startswith('model.backbone.attention: ')
+
+    def test_the_name_of_a_module_is_no_type(self):
+        assert "unknown part type 'json'" in message_of({'type': 'json'})
+
     def test_without_a_path_it_says_config(self):
         assert message_of({'type': 'Xyzzy'}, at='').startswith('config: ')
 
@@ -166,7 +173,7 @@ class TestBuild:
 
 
 class TestNearest:
-    def test_near_names_win_over_a_list(self):
+    def test_the_case_does_not_decide_what_is_near(self):
         assert nearest('adamw', ['Adam', 'AdamW', 'SGD']) == "did you mean 'AdamW'?"
 
     def test_no_candidates(self):

@@ -48,7 +48,7 @@ class MSRAHeatmap:
         radius = self.sigma * 3
         centre = torch.floor(keypoints / self._stride(keypoints) + 0.5)
         size = centre.new_tensor([width, height])
-        reaches = ((centre >= -radius) & (centre < size + radius)).all(-1)
+        reaches = ((centre >= -radius) & (centre <= size - 1 + radius)).all(-1)
         weights = visible * reaches
         columns = self._gaussian(centre[..., 0], width, radius)
         rows = self._gaussian(centre[..., 1], height, radius)

@@ -8,6 +8,7 @@ import lightning as L
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from psa_pose.datasets import PoseDataLoader
 from psa_pose.engine.module import PoseModule
 
 
@@ -91,6 +92,22 @@ class TrainLog(L.Callback):
     @rank_zero_only
     def _say(self, line: str) -> None:
         print(line, file=sys.stdout, flush=True)
+
+
+class DataPosition(L.Callback):
+    """Saves and restores which samples were handed out.
+
+    Lightning itself restores a loader's state only where a checkpoint was taken within an epoch.
+    """
+
+    def __init__(self, loader: PoseDataLoader) -> None:
+        self.loader = loader
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.loader.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.loader.load_state_dict(state_dict)
 
 
 class SkipReport(L.Callback):

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from mmengine.config import Config
 
 from psa_pose.engine import build
-from psa_pose.engine.callbacks import SkipReport, TrainLog
+from psa_pose.engine.callbacks import DataPosition, SkipReport, TrainLog
 from psa_pose.engine.module import PoseModule
 from psa_pose.errors import CheckpointError, ConfigError
 from psa_pose.evaluation.report import print_metrics
@@ -58,7 +58,7 @@ def train(cfg: Config, *, resume: bool = False, dry_run: bool = False) -> Path:
     make_optimizer, lr_text = _optimizer(cfg, batch)
     module = PoseModule(estimator, metric, make_optimizer, _schedules(cfg))
     log = TrainLog(1 if dry_run else log_interval, batch, plain)
-    trainer.callbacks.append(log)  # type: ignore[attr-defined]
+    trainer.callbacks += [log, DataPosition(train_loader)]  # type: ignore[attr-defined]
 
     if trainer.is_global_zero:
         parameters = sum(p.numel() for p in estimator.parameters()) / 1e6

@@ -121,11 +121,14 @@ def project(body: Body, pieces: list[Piece], view: Viewpoint, airborne: bool = F
     polygons, colours, parts = [], [], []
     for index in np.argsort(depths, kind='stable'):
         piece, span = pieces[index], slice(ends[index], ends[index + 1])
-        for (*_, brightness), circles in zip(SHADES, discs, strict=True):
-            outline = cv2.convexHull(circles[span].reshape(-1, 2))[:, 0]
+        outlines = [cv2.convexHull(circles[span].reshape(-1, 2))[:, 0] for circles in discs]
+        strips = _strips(outlines[0], centres[span], piece.bands) if piece.bands else ()
+        for (*_, brightness), outline in zip(SHADES, outlines, strict=True):
             painted = [(outline, piece.colour)]
-            if piece.bands:
-                painted += _bands(outline, centres[span], piece.bands)
+            for strip, band in zip(strips, piece.bands, strict=True):
+                _, polygon = cv2.intersectConvexConvex(outline, strip)
+                if polygon is not None:
+                    painted.append((polygon[:, 0], band.colour))
             polygons += [polygon for polygon, _ in painted]
             colours += [_brighten(colour, brightness * nearness[index]) for _, colour in painted]
             parts += [piece.part] * len(painted)
@@ -157,23 +160,22 @@ def _shaded_discs(centres: np.ndarray, radii: np.ndarray, joints: np.ndarray, li
     return discs.astype(np.float32)
 
 
-def _bands(outline: np.ndarray, centres: np.ndarray, bands: tuple[Band, ...]):
-    """The parts of a convex outline that the bands cover, with their colours."""
+def _strips(outline: np.ndarray, centres: np.ndarray, bands: tuple[Band, ...]) -> np.ndarray:
+    """Rectangles whose intersection with a piece's outline the bands cover, (bands, 4, 2)."""
     third = max(len(centres) // 3, 1)  # one ball of a limb, a pair of balls of the trunk
     along = centres[-third:].mean(axis=0) - centres[:third].mean(axis=0)
     along = along / max(np.hypot(*along), 1e-6)
-    across = np.array([-along[1], along[0]])
-    for band in bands:
-        u, v = (across, along) if band.lengthwise else (along, across)
-        heights = outline @ u
-        low, extent = heights.min(), np.ptp(heights)
-        lower, upper = low + extent * band.start, low + extent * band.stop
-        middle, reach = v * (outline.mean(axis=0) @ v), 2 * np.ptp(outline @ v) + 1
-        strip = [lower * u - reach * v, upper * u - reach * v]
-        strip += [upper * u + reach * v, lower * u + reach * v]
-        _, polygon = cv2.intersectConvexConvex(outline, np.add(strip, middle).astype(np.float32))
-        if polygon is not None:
-            yield polygon[:, 0], band.colour
+    axes = np.array([along, (-along[1], along[0])])
+    coordinates = outline @ axes.T
+    low, high = coordinates.min(axis=0), coordinates.max(axis=0)
+    extent = high - low
+    rectangles = np.empty((len(bands), 4, 2))
+    for rectangle, band in zip(rectangles, bands, strict=True):
+        u, v = (1, 0) if band.lengthwise else (0, 1)
+        start, stop = low[u] + extent[u] * band.start, low[u] + extent[u] * band.stop
+        rectangle[:, u] = start, stop, stop, start
+        rectangle[:, v] = low[v] - 1, low[v] - 1, high[v] + 1, high[v] + 1
+    return (rectangles @ axes).astype(np.float32)
 
 
 def _brighten(colour: Colour, brightness: float) -> Colour:

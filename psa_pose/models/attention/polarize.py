@@ -105,14 +105,14 @@ def gates(pixels: Tensor, w: Weights, options: Options) -> Vectors:
 
 def gated(x: Tensor, g_ch: Tensor, g_sp: Tensor, sequential: bool) -> Tensor:
     """`(g_ch + g_sp)*x`, or `g_ch*g_sp*x`, of B x C x N pixels."""
-    combine = torch.mul if sequential else torch.add
-    return x * combine(g_ch.unsqueeze(2), g_sp.unsqueeze(1)).to(x.dtype)
+    g_ch, g_sp = g_ch.unsqueeze(2).to(x.dtype), g_sp.unsqueeze(1).to(x.dtype)
+    return x * (g_ch * g_sp if sequential else g_ch + g_sp)
 
 
 def _gated_into(out: Tensor, x: Tensor, g_ch: Tensor, g_sp: Tensor, sequential: bool) -> Tensor:
-    """`gated` in the memory, the strides and the dtype of `out`."""
-    combine = torch.mul if sequential else torch.add
+    """`gated` in the memory, the strides and the dtype of `out`: it allocates nothing else."""
     g_ch, g_sp = g_ch.unsqueeze(2).to(out.dtype), g_sp.unsqueeze(1).to(out.dtype)
+    combine = torch.mul if sequential else torch.add
     return combine(g_ch, g_sp, out=out).mul_(x)
 
 
