@@ -4,8 +4,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from psa_pose.errors import PSAPoseError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,7 +62,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _load(args: argparse.Namespace, options: Sequence[str] = ()):  # type: ignore[no-untyped-def]
+def _load(args: argparse.Namespace, options: Sequence[str] = ()) -> 'Config':
     from psa_pose.engine.config import load_config
 
     cfg = load_config(args.config, [*args.cfg_options, *options])

@@ -1,6 +1,6 @@
 """Errors meant for the person who wrote the config or the data, not for a debugger.
 
-The command line prints their message alone; every other exception keeps its traceback, for it is a bug.
+The command line prints their message alone; any other exception keeps its traceback: it is a bug.
 """
 
 import difflib
@@ -34,8 +34,7 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
     if not match:  # 'psa' and 'PSA' share no character for difflib
         lowered = {candidate.lower(): candidate for candidate in names}
         match = [
-            lowered[n]
-            for n in difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
+            lowered[n] for n in difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
         ]
     if match:
         return f"did you mean '{match[0]}'?"

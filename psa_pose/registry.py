@@ -48,7 +48,7 @@ class Registry(mmengine_registry.Registry):
                 raise ConfigError(f"{path}: expected dict(type='...', ...), got {cfg!r}")
             arguments = {**defaults, **cfg}
             cls = self.find(arguments.pop('type'), path)
-            _check_arguments(cls, arguments, path)
+            check_arguments(cls, arguments, path)
             try:
                 return cls(**arguments)
             except PSAPoseError:
@@ -70,7 +70,8 @@ class Registry(mmengine_registry.Registry):
         return found
 
 
-def _check_arguments(cls: Any, arguments: Mapping[str, Any], path: str) -> None:
+def check_arguments(cls: Any, arguments: Mapping[str, Any], path: str) -> None:
+    """Refuse keywords that `cls` does not take, or needs and lacks; `path` is for the error."""
     parameters = inspect.signature(cls).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
@@ -79,7 +80,9 @@ def _check_arguments(cls: Any, arguments: Mapping[str, Any], path: str) -> None:
             raise ConfigError(
                 f"{path}: {cls.__name__} takes no keyword '{name}'; {nearest(name, parameters)}"
             )
-    required = (n for n, p in parameters.items() if p.default is p.empty and p.kind is not p.VAR_POSITIONAL)
+    required = (
+        n for n, p in parameters.items() if p.default is p.empty and p.kind is not p.VAR_POSITIONAL
+    )
     for name in required:
         if name not in arguments:
             raise ConfigError(f"{path}: {cls.__name__} needs the keyword '{name}'")

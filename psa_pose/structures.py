@@ -74,7 +74,9 @@ class KeypointInfo:
             return cls(names, skeleton, *guess_sigmas(names))
         sigmas = tuple(float(s) for s in category['sigmas'])
         if len(sigmas) != len(names) or min(sigmas) <= 0:
-            raise DataError(f'{source}: expected {len(names)} positive sigmas, found {list(sigmas)}')
+            raise DataError(
+                f'{source}: expected {len(names)} positive sigmas, found {list(sigmas)}'
+            )
         return cls(names, skeleton, sigmas)
 
     @property
@@ -100,18 +102,19 @@ def guess_sigmas(names: Sequence[str]) -> tuple[tuple[float, ...], str]:
     return sigmas, 'coco' if tuple(names) == COCO_KEYPOINTS.names else 'guessed'
 
 
-def _info(names: str, skeleton: str, sigmas: Sequence[float]) -> KeypointInfo:
-    bones = tuple(tuple(int(end) for end in bone.split('-')) for bone in skeleton.split())
-    return KeypointInfo(tuple(names.split()), bones, tuple(sigmas), 'coco')  # type: ignore[arg-type]
+def _coco_like(names: str, skeleton: str) -> KeypointInfo:
+    """Keypoints named as COCO's; bones as `a-b`, indices from 0."""
+    parts = tuple(names.split())
+    bones = [bone.split('-') for bone in skeleton.split()]
+    sigmas = tuple(_PART_SIGMAS[_part(name)] for name in parts)
+    return KeypointInfo(parts, tuple((int(a), int(b)) for a, b in bones), sigmas, 'coco')
 
 
-COCO_KEYPOINTS = _info(
+COCO_KEYPOINTS = _coco_like(
     'nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow'
     ' right_elbow left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle'
     ' right_ankle',
     '15-13 13-11 16-14 14-12 11-12 5-11 6-12 5-6 5-7 6-8 7-9 8-10 1-2 0-1 0-2 1-3 2-4 3-5 4-6',
-    [0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072]
-    + [0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089],
 )
 
 

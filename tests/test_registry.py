@@ -89,11 +89,13 @@ class TestErrors:
         message = message_of(nested({'type': 'Attention', 'variant': 'papr'}))
         assert message.count('(') == 1
 
-    @pytest.mark.parametrize('cfg', [None, 'Attention', {}, {'reduction': 2}, [{'type': 'Backbone'}]])
+    @pytest.mark.parametrize(
+        'cfg', [None, 'Attention', {}, {'reduction': 2}, [{'type': 'Backbone'}]]
+    )
     def test_what_is_no_config_names_its_path(self, cfg):
-        assert message_of(nested(cfg) if cfg else {'type': 'Estimator', 'backbone': cfg}).startswith(
-            'model.backbone'
-        )
+        assert message_of(
+            nested(cfg) if cfg else {'type': 'Estimator', 'backbone': cfg}
+        ).startswith('model.backbone')
 
     @pytest.mark.parametrize('kind', [None, 5])
     def test_a_type_that_is_no_name_names_its_path(self, kind):

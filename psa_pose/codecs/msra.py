@@ -70,7 +70,7 @@ class MSRAHeatmap:
         Returns:
             Keypoints (B, K, 2) in crop pixels and scores (B, K), the maxima.
         """
-        batch, num_keypoints, height, width = heatmaps.shape
+        height, width = heatmaps.shape[2:]
         scores, index = heatmaps.flatten(2).max(-1)
         x, y = index % width, torch.div(index, width, rounding_mode='floor')
         row = heatmaps.gather(2, y[..., None, None].expand(-1, -1, 1, width)).squeeze(2)
@@ -106,5 +106,7 @@ class MSRAHeatmap:
         return torch.tensor(ratio, dtype=like.dtype, device=like.device)
 
     def _gaussian(self, centre: Tensor, length: int, radius: float) -> Tensor:
-        offset = torch.arange(length, dtype=centre.dtype, device=centre.device) - centre.unsqueeze(-1)
+        offset = torch.arange(length, dtype=centre.dtype, device=centre.device) - centre.unsqueeze(
+            -1
+        )
         return torch.exp(-(offset**2) / (2 * self.sigma**2)) * (offset.abs() <= radius)

@@ -65,7 +65,9 @@ def keypoint_category(content: Mapping[str, Any], path: Path) -> Mapping[str, An
     found = [c for c in content['categories'] if c.get('keypoints')]
     if len(found) != 1:
         names = [c.get('name') for c in content['categories']]
-        raise DataError(f'{path}: expected one category with keypoints, found {len(found)} in {names}')
+        raise DataError(
+            f'{path}: expected one category with keypoints, found {len(found)} in {names}'
+        )
     return found[0]
 
 
@@ -98,7 +100,7 @@ def usable_persons(content: Mapping[str, Any], path: Path) -> Persons:
 
 
 def _person(
-    annotation: Mapping[str, Any], images: Mapping[int, Any], num_keypoints: int, path: Path
+    annotation: Mapping[str, Any], images: Mapping[Any, Any], num_keypoints: int, path: Path
 ) -> tuple[Any, ...] | None:
     where = f'{path}: annotation id {annotation.get("id")}'
     flat = annotation.get('keypoints')
@@ -129,7 +131,9 @@ def _clipped_box(bbox: Sequence[float] | None, image: Mapping[str, Any], where: 
     if bbox is None:
         return None
     if len(bbox) != 4 or not np.isfinite(bbox).all():
-        raise DataError(f'{where}: bbox must be four finite numbers x, y, width, height, got {bbox}')
+        raise DataError(
+            f'{where}: bbox must be four finite numbers x, y, width, height, got {bbox}'
+        )
     x, y, width, height = bbox
     right, bottom = image['width'] - 1, image['height'] - 1
     x1, y1 = min(max(x, 0), right), min(max(y, 0), bottom)

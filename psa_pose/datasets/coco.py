@@ -98,13 +98,13 @@ class CocoStyleDataset(Dataset[PoseBatch]):
                 raise
             warnings.warn(f'skipped: {error}', stacklevel=2)
             return self._blank(index)
-        return PoseBatch(
-            results['crop'],  # type: ignore[arg-type]  (arrays here, tensors once collated)
+        return _sample(
+            results['crop'],
             results['keypoints'].astype(np.float32),
             results['visible'],
             results['to_image'].astype(np.float32),
-            np.int64(index),  # type: ignore[arg-type]
-            np.bool_(True),  # type: ignore[arg-type]
+            np.int64(index),
+            np.bool_(True),
         )
 
     def crop_scale(self, index: int) -> np.ndarray:
@@ -137,23 +137,28 @@ class CocoStyleDataset(Dataset[PoseBatch]):
         """Stands in for a skipped person: weight 0 in the loss, left out of the results."""
         width, height = self.input_size
         k = self.info.num_keypoints
-        return PoseBatch(
-            np.zeros((height, width, 3), np.uint8),  # type: ignore[arg-type]
-            np.zeros((k, 2), np.float32),  # type: ignore[arg-type]
-            np.zeros(k, np.float32),  # type: ignore[arg-type]
-            np.eye(2, 3, dtype=np.float32),  # type: ignore[arg-type]
-            np.int64(index),  # type: ignore[arg-type]
-            np.bool_(False),  # type: ignore[arg-type]
+        return _sample(
+            np.zeros((height, width, 3), np.uint8),
+            np.zeros((k, 2), np.float32),
+            np.zeros(k, np.float32),
+            np.eye(2, 3, dtype=np.float32),
+            np.int64(index),
+            np.bool_(False),
         )
 
     def _check_keypoints(self) -> None:
         expected = self.KEYPOINTS
         if expected is not None and expected.names != self.info.names:
             raise DataError(
-                f'{self.ann_file}: {self.info.num_keypoints} keypoints {list(self.info.names)}, but '
-                f'{type(self).__name__} has {expected.num_keypoints}: {list(expected.names)}; '
+                f'{self.ann_file}: {self.info.num_keypoints} keypoints {list(self.info.names)}, '
+                f'but {type(self).__name__} has {expected.num_keypoints}: {list(expected.names)}; '
                 "for keypoints of your own use type='CocoStyleDataset'"
             )
+
+
+def _sample(*fields: Any) -> PoseBatch:
+    """One person: arrays here, tensors once collated."""
+    return PoseBatch(*fields)
 
 
 @DATASETS.register_module()

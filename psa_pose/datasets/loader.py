@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
+from psa_pose.errors import DataError
 from psa_pose.structures import PoseBatch
 
 
@@ -100,9 +101,12 @@ class PoseDataLoader(DataLoader[PoseBatch]):
         )
 
     def __iter__(self) -> Iterator[PoseBatch]:  # type: ignore[override]
-        if not self._train:
-            yield from super().__iter__()
-            return
+        try:
+            yield from self._training_batches() if self._train else super().__iter__()
+        except DataError as error:  # PyTorch adds the worker's traceback to the message
+            raise DataError(str(error).rpartition('DataError: ')[2].strip()) from None
+
+    def _training_batches(self) -> Iterator[PoseBatch]:
         if self._taken and not self._resumed:
             self._batches.epoch += 1
             self._taken = 0

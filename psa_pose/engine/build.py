@@ -4,17 +4,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 from mmengine.config import Config
 
 from psa_pose.datasets import CocoStyleDataset, PoseDataLoader
 from psa_pose.engine.config import load_config
 from psa_pose.errors import ConfigError, nearest
 from psa_pose.models import TopdownPoseEstimator
-from psa_pose.registry import DATASETS, METRICS, MODELS, config_path
+from psa_pose.registry import DATASETS, KEYPOINT_CODECS, METRICS, MODELS, config_path
 from psa_pose.structures import KeypointInfo
 
 
-def build_model(config: str | Path | Config, info: KeypointInfo | None = None) -> TopdownPoseEstimator:
+def build_model(
+    config: str | Path | Config, info: KeypointInfo | None = None
+) -> TopdownPoseEstimator:
     """The estimator of a config, with fresh weights.
 
     Args:
@@ -30,7 +33,7 @@ def build_model(config: str | Path | Config, info: KeypointInfo | None = None) -
     return MODELS.build(
         section(cfg, 'model'),
         at='model',
-        codec=section(cfg, 'codec'),
+        codec=KEYPOINT_CODECS.build(section(cfg, 'codec'), at='codec'),
         info=info or keypoint_info(cfg),
     )
 
@@ -42,7 +45,9 @@ def keypoint_info(cfg: Config) -> KeypointInfo:
             dataset = section(section(cfg, name), 'dataset', name)
             with config_path(name), config_path('dataset') as path:
                 cls = DATASETS.find(dataset.get('type'), path)
-            return cls.keypoint_info(Path(dataset.get('data_root', ''), dataset.get('ann_file', '')))
+            return cls.keypoint_info(
+                Path(dataset.get('data_root', ''), dataset.get('ann_file', ''))
+            )
     raise ConfigError('config: no train_dataloader, val_dataloader or test_dataloader')
 
 
@@ -58,7 +63,7 @@ def build_dataset(cfg: Config, name: str) -> CocoStyleDataset:
 
 
 def build_loader(
-    cfg: Config, name: str, dataset: CocoStyleDataset, *, rank: int = 0, ranks: int = 1, pin: bool = False
+    cfg: Config, name: str, dataset: CocoStyleDataset, trainer: L.Trainer
 ) -> PoseDataLoader:
     """The loader `name`; its `batch_size` is one rank's, as in MMPose."""
     options = known_keys(section(cfg, name), ('dataset', 'batch_size', 'num_workers'), name)
@@ -69,9 +74,9 @@ def build_loader(
             num_workers=options.get('num_workers', 0),
             train=name == 'train_dataloader',
             seed=seed(cfg),
-            rank=rank,
-            ranks=ranks,
-            pin_memory=pin,
+            rank=trainer.global_rank,
+            ranks=trainer.world_size,
+            pin_memory=trainer.strategy.root_device.type == 'cuda',
         )
     except ValueError as error:
         raise ConfigError(f'{name}: {error}') from None
@@ -84,7 +89,9 @@ def build_metric(cfg: Config, name: str, dataset: CocoStyleDataset) -> Any:
 
 def seed(cfg: Config) -> int:
     """The one number from which order, augmentation and fresh weights follow."""
-    return known_keys(cfg.get('randomness', {}), ('seed', 'deterministic'), 'randomness').get('seed', 0)
+    return known_keys(cfg.get('randomness', {}), ('seed', 'deterministic'), 'randomness').get(
+        'seed', 0
+    )
 
 
 def section(cfg: Mapping[str, Any], name: str, within: str = 'config') -> Any:

@@ -114,7 +114,9 @@ def _literal(node: ast.expr) -> Any:
         case ast.Tuple(elts=items):
             return tuple(_literal(item) for item in items)
         case ast.Dict(keys=keys, values=values):
-            return {ast.literal_eval(k): _literal(v) for k, v in zip(keys, values, strict=True) if k}
+            return {
+                ast.literal_eval(k): _literal(v) for k, v in zip(keys, values, strict=True) if k
+            }
         case ast.Name(id=word) if word.lower() in ('true', 'false', 'none'):
             return {'true': True, 'false': False, 'none': None}[word.lower()]
     return ast.literal_eval(node)

@@ -34,7 +34,7 @@ class PoseModule(L.LightningModule):
         schedules: Sequence[Schedule] = (),
     ) -> None:
         super().__init__()
-        self.estimator = estimator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.estimator = estimator.to(memory_format=torch.channels_last)
         self.metric = metric
         self.make_optimizer = make_optimizer
         self.schedules = schedules
@@ -61,6 +61,9 @@ class PoseModule(L.LightningModule):
             if self.trainer.global_step == 0:
                 self._check_first(batch)
         return batch
+
+    def on_train_epoch_start(self) -> None:
+        self.metrics = {}  # those of an earlier epoch say nothing of this one's weights
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
         return self.estimator.loss(batch)
@@ -115,12 +118,12 @@ class PoseModule(L.LightningModule):
             'annotation file belong together?'
         )
 
-    # A checkpoint's keys are the estimator's own (`backbone.`, `head.`), readable without Lightning.
+    # A checkpoint's keys are the estimator's own (`backbone.`, `head.`): plain to read elsewhere.
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         return self.estimator.state_dict(*args, **kwargs)
 
-    def load_state_dict(  # type: ignore[override]
+    def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
         return self.estimator.load_state_dict(state_dict, strict, assign)

@@ -21,7 +21,7 @@ from psa_pose.engine.module import PoseModule
 from psa_pose.errors import CheckpointError, ConfigError
 from psa_pose.evaluation.report import print_metrics
 from psa_pose.models.checkpoints import load_checkpoint
-from psa_pose.registry import OPTIMIZERS, PARAM_SCHEDULERS, config_path
+from psa_pose.registry import OPTIMIZERS, PARAM_SCHEDULERS, check_arguments, config_path
 from psa_pose.visualization.results import draw_results
 
 
@@ -51,9 +51,8 @@ def train(cfg: Config, *, resume: bool = False, dry_run: bool = False) -> Path:
     log_interval = _hook(cfg, 'logger', {'interval': 50})['interval']
     plain = not sys.stderr.isatty()
     trainer = build_trainer(cfg, log_every_n_steps=log_interval, fast_dev_run=dry_run, plain=plain)
-    ranks = {'rank': trainer.global_rank, 'ranks': trainer.world_size, 'pin': _on_gpu(trainer)}
-    train_loader = build.build_loader(cfg, 'train_dataloader', train_set, **ranks)
-    val_loader = build.build_loader(cfg, 'val_dataloader', val_set, **ranks)
+    train_loader = build.build_loader(cfg, 'train_dataloader', train_set, trainer)
+    val_loader = build.build_loader(cfg, 'val_dataloader', val_set, trainer)
     batch = (train_loader.batch_sampler.global_batch) * trainer.accumulate_grad_batches  # type: ignore[union-attr]
     make_optimizer, lr_text = _optimizer(cfg, batch)
     module = PoseModule(estimator, metric, make_optimizer, _schedules(cfg))
@@ -75,14 +74,18 @@ def train(cfg: Config, *, resume: bool = False, dry_run: bool = False) -> Path:
             work_dir.mkdir(parents=True, exist_ok=True)
             cfg.dump(work_dir / 'config.py')
 
-    trainer.fit(module, train_loader, val_loader, ckpt_path=last if resume else None, weights_only=True)
+    trainer.fit(
+        module, train_loader, val_loader, ckpt_path=last if resume else None, weights_only=True
+    )
     if dry_run:
         print(
             f'dry run   one training batch (loss {trainer.callback_metrics["loss"]:.6f}) and one '
             f'evaluation batch ({len(metric.predictions)} persons): all is well'
         )
         return work_dir
-    if module.metrics:
+    if not module.metrics:  # the last epoch is no multiple of val_interval
+        trainer.validate(module, val_loader, verbose=False)
+    if trainer.is_global_zero:
         print_metrics(module.metrics, metric.title)
     return last
 
@@ -113,15 +116,10 @@ def test(
     estimator = build.build_model(cfg, dataset.info)
     print(load_checkpoint(estimator, checkpoint, strict=True))
     metric = build.build_metric(cfg, evaluator, dataset)
-    trainer = build_trainer(cfg, logger=False, enable_checkpointing=False, plain=not sys.stderr.isatty())
-    loader = build.build_loader(
-        cfg,
-        f'{name}_dataloader',
-        dataset,
-        rank=trainer.global_rank,
-        ranks=trainer.world_size,
-        pin=_on_gpu(trainer),
+    trainer = build_trainer(
+        cfg, logger=False, enable_checkpointing=False, plain=not sys.stderr.isatty()
     )
+    loader = build.build_loader(cfg, f'{name}_dataloader', dataset, trainer)
     module = PoseModule(estimator, metric)
     trainer.test(module, loader, verbose=False)
     if trainer.is_global_zero:
@@ -140,8 +138,9 @@ def test(
 def build_trainer(cfg: Config, *, plain: bool, **options: Any) -> L.Trainer:
     """Lightning's Trainer; the config's `trainer` goes to it word for word."""
     logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
-    # PoseDataLoader hands each rank its own share, and 2-core machines need no hint to add workers.
-    warnings.filterwarnings('ignore', message='.*does not have many workers.*')
+    # Neither says anything that its reader could act on.
+    for noise in ('.*does not have many workers.*', '.*isinstance.treespec, LeafSpec.*'):
+        warnings.filterwarnings('ignore', message=noise)
     train_cfg = build.known_keys(
         cfg.get('train_cfg', {}), ('max_epochs', 'val_interval'), 'train_cfg'
     )
@@ -167,9 +166,15 @@ def build_trainer(cfg: Config, *, plain: bool, **options: Any) -> L.Trainer:
         **options,
     }
     with config_path('trainer') as path:
+        arguments |= cfg.get('trainer', {})
+        check_arguments(L.Trainer, arguments, path)
         try:
-            return L.Trainer(**{**arguments, **cfg.get('trainer', {})})
-        except (TypeError, ValueError, L.pytorch.utilities.exceptions.MisconfigurationException) as error:
+            return L.Trainer(**arguments)
+        except (
+            TypeError,
+            ValueError,
+            L.pytorch.utilities.exceptions.MisconfigurationException,
+        ) as error:
             raise ConfigError(f'{path}: {error}') from error
 
 
@@ -190,7 +195,9 @@ def _optimizer(cfg: Config, batch: int) -> tuple[Any, str]:
         options['lr'] *= batch / reference
         text += f' x batch {batch} / reference {reference} = {options["lr"]:.3g}'
     with config_path('optim_wrapper'):  # a trial, so that a misspelt keyword stops here
-        OPTIMIZERS.build({**options, 'params': [torch.zeros(1, requires_grad=True)]}, at='optimizer')
+        OPTIMIZERS.build(
+            {**options, 'params': [torch.zeros(1, requires_grad=True)]}, at='optimizer'
+        )
     return partial(_make_optimizer, options), text
 
 
@@ -205,7 +212,9 @@ def _schedules(cfg: Config) -> list[Any]:
 
 
 def _hook(cfg: Config, name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    hooks = build.known_keys(cfg.get('default_hooks', {}), ('checkpoint', 'logger'), 'default_hooks')
+    hooks = build.known_keys(
+        cfg.get('default_hooks', {}), ('checkpoint', 'logger'), 'default_hooks'
+    )
     options = build.known_keys(hooks.get(name, {}), tuple(defaults), f'default_hooks.{name}')
     return {**defaults, **options}
 
@@ -237,10 +246,6 @@ def _check_work_dir(last: Path, resume: bool, dry_run: bool) -> None:
         raise CheckpointError(
             f'{last.parent} already holds a run: go on with --resume, or name another --work-dir'
         )
-
-
-def _on_gpu(trainer: L.Trainer) -> bool:
-    return trainer.strategy.root_device.type == 'cuda'
 
 
 def _write_json(path: Path, content: Any) -> None:

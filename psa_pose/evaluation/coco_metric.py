@@ -81,14 +81,14 @@ class CocoMetric:
             scores: (B, K).
 
         Raises:
-            ResultError: a person's image is not among the ground truth's, or numbers are not finite.
+            ResultError: a person's image is not in the ground truth, or numbers are not finite.
         """
         image_ids = self.dataset.persons.image_id[person]
         strangers = ~np.isin(image_ids, self._images)
         if strangers.any():
             raise ResultError(
-                f'image id {image_ids[strangers][0]} of {self.dataset.ann_file} is not in the ground '
-                f'truth {self.ann_file}: predictions and ground truth are of different images'
+                f'image id {image_ids[strangers][0]} of {self.dataset.ann_file} is not in the '
+                f'ground truth {self.ann_file}: predictions and ground truth are of different images'
             )
         if not (np.isfinite(keypoints[usable]).all() and np.isfinite(scores[usable]).all()):
             raise ResultError('predicted keypoints are not finite numbers: has training diverged?')

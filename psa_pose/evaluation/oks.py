@@ -6,7 +6,11 @@ import numpy as np
 
 
 def oks(
-    keypoints: np.ndarray, others: np.ndarray, area: float, areas: np.ndarray, sigmas: Sequence[float]
+    keypoints: np.ndarray,
+    others: np.ndarray,
+    area: float,
+    areas: np.ndarray,
+    sigmas: Sequence[float],
 ) -> np.ndarray:
     """OKS of one prediction with others, over all keypoints (Lin et al. 2014; HRNet's `oks_iou`).
 

@@ -66,7 +66,7 @@ def load_checkpoint(
         unexpected=[k for k in state if k not in wanted],
     )
     if strict and (report.missing or report.unexpected):
-        raise CheckpointError(f'{path} does not fit the config\'s model. {report}')
+        raise CheckpointError(f"{path} does not fit the config's model. {report}")
     backbone = [k for k in wanted if k.startswith('backbone.')]
     matched = sum(k in state for k in backbone)
     if 2 * matched < len(backbone):
@@ -106,7 +106,10 @@ def _rename(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[s
 
 
 def _check_keypoints(
-    model: TopdownPoseEstimator, checkpoint: Mapping[str, Any], state: Mapping[str, Tensor], path: Path
+    model: TopdownPoseEstimator,
+    checkpoint: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    path: Path,
 ) -> None:
     weight = state.get('head.final_layer.weight')
     k = model.info.num_keypoints

@@ -1,14 +1,26 @@
 """The top-down estimator: pixels and keypoints in, a loss or keypoints out."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from psa_pose.errors import ConfigError
-from psa_pose.registry import KEYPOINT_CODECS, MODELS
+from psa_pose.registry import MODELS
 from psa_pose.structures import KeypointInfo, PoseBatch, PosePrediction
+
+
+class Codec(Protocol):
+    """What the estimator needs of a codec; see `psa_pose.codecs`."""
+
+    input_size: tuple[int, int]
+
+    def encode(self, keypoints: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+        """Keypoints to heatmaps and weights."""
+
+    def decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+        """Heatmaps to keypoints and scores."""
 
 
 @MODELS.register_module()
@@ -19,6 +31,9 @@ class PoseDataPreprocessor(nn.Module):
         mean: (3,) of RGB, on the scale 0 to 255; ImageNet's.
         std: (3,), likewise.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -41,7 +56,7 @@ class TopdownPoseEstimator(nn.Module):
     Args:
         backbone: config; its module says `out_channels`.
         head: config; its width is the dataset's K.
-        codec: config of the codec, the top-level `codec` of a config file.
+        codec: makes targets and reads heatmaps; the top-level `codec` of a config file, built.
         info: the dataset's keypoints.
         data_preprocessor: config, or None for ImageNet's normalisation.
         test_cfg: `flip_test` averages with the mirrored crop; `shift_heatmap` moves the mirrored
@@ -52,14 +67,14 @@ class TopdownPoseEstimator(nn.Module):
         self,
         backbone: Mapping[str, Any],
         head: Mapping[str, Any],
-        codec: Mapping[str, Any],
+        codec: Codec,
         info: KeypointInfo,
         data_preprocessor: Mapping[str, Any] | None = None,
         test_cfg: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.info = info
-        self.codec = KEYPOINT_CODECS.build(codec)
+        self.codec = codec
         self.data_preprocessor = MODELS.build(
             data_preprocessor or {'type': 'PoseDataPreprocessor'}, at='data_preprocessor'
         )
@@ -89,7 +104,7 @@ class TopdownPoseEstimator(nn.Module):
         return self.head.loss(heatmaps, targets, weights)
 
     def heatmaps(self, batch: PoseBatch) -> Tensor:
-        """Heatmaps of a batch (B, K, H, W), float32, averaged with the mirrored crop's if so set."""
+        """Heatmaps of a batch (B, K, H, W), float32; with `flip_test` of both crops' mean."""
         inputs = self.data_preprocessor(batch.crop)
         heatmaps = self(inputs).float()
         if not self.flip_test:

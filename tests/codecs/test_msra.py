@@ -51,16 +51,16 @@ def shift_beyond(peak, before, sigma):
 
 
 def decoded_spelled_out(codec, heatmap):
-    """x, y in crop pixels and the score of one heatmap, a list of rows: argmax and MMPose's quarter shift."""
+    """x, y in crop pixels and the score of a heatmap (rows): argmax and MMPose's quarter shift."""
     height, width = len(heatmap), len(heatmap[0])
     score, x, y = max((heatmap[y][x], -x, -y) for y in range(height) for x in range(width))
     x, y = -x, -y
     dx = dy = 0
-    if 1 < x < width - 1 and 0 < y:
+    if 1 < x < width - 1 and y > 0:
         dx = 0.25 * sign(heatmap[y][x + 1] - heatmap[y][x - 1])
     elif x == width - 1:
         dx = shift_beyond(score, heatmap[y][x - 1], codec.sigma)
-    if 1 < y < height - 1 and 0 < x:
+    if 1 < y < height - 1 and x > 0:
         dy = 0.25 * sign(heatmap[y + 1][x] - heatmap[y - 1][x])
     elif y == height - 1:
         dy = shift_beyond(score, heatmap[y - 1][x], codec.sigma)
@@ -77,7 +77,9 @@ def sweep(length: int) -> np.ndarray:
 class TestRoundTrip:
     @pytest.mark.parametrize('sigma', SIGMAS)
     @pytest.mark.parametrize(('input_size', 'heatmap_size'), SIZES)
-    def test_within_half_a_heatmap_pixel_everywhere_in_the_crop(self, input_size, heatmap_size, sigma):
+    def test_within_half_a_heatmap_pixel_everywhere_in_the_crop(
+        self, input_size, heatmap_size, sigma
+    ):
         codec = MSRAHeatmap(input_size, heatmap_size, sigma)
         right, bottom = input_size[0] - 1, input_size[1] - 1
         points = [(x, y) for x in sweep(input_size[0]) for y in (0, bottom / 3, bottom)]
@@ -161,7 +163,9 @@ class TestDecode:
             assert keypoints[b, k].tolist() == pytest.approx([x, y], abs=1e-12)
             assert scores[b, k] == score
 
-    @pytest.mark.parametrize('at', [(0, 0), (1, 1), (2, 2), (5, 0), (0, 5), (11, 7), (10, 6), (5, 7)])
+    @pytest.mark.parametrize(
+        'at', [(0, 0), (1, 1), (2, 2), (5, 0), (0, 5), (11, 7), (10, 6), (5, 7)]
+    )
     def test_each_place_of_the_maximum_as_the_field_decodes_it(self, at):
         codec = MSRAHeatmap((48, 32), (12, 8))
         rng = np.random.default_rng(3)

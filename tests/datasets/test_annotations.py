@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 import pytest
-from tests.handmade import CATEGORY, KEYPOINTS, coco_content, image_entry, person_entry
 
 from psa_pose.datasets.annotations import (
     keypoint_category,
@@ -14,6 +13,7 @@ from psa_pose.datasets.annotations import (
     usable_persons,
 )
 from psa_pose.errors import DataError
+from tests.handmade import CATEGORY, KEYPOINTS, coco_content, image_entry, person_entry
 
 
 def persons_of(tmp_path, content):
@@ -30,7 +30,10 @@ class TestArrays:
                 person_entry(11, image_id=4, bbox=[20.5, 10, 60, 70]),
                 person_entry(2**40, image_id=3, bbox=[0, 0, 10, 20], keypoints=others),
             ],
-            [image_entry(3, file_name='sub/drei.png'), image_entry(4, file_name='vier.png', width=200)],
+            [
+                image_entry(3, file_name='sub/drei.png'),
+                image_entry(4, file_name='vier.png', width=200),
+            ],
         )
         persons = persons_of(tmp_path, content)
         assert len(persons) == 2

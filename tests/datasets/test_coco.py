@@ -5,13 +5,21 @@ import json
 import cv2
 import numpy as np
 import pytest
-from tests.handmade import CATEGORY, IMAGE_SIZE, NAMES, coco_content, image_entry, person_entry, write_dataset
 
 from psa_pose.datasets import CocoDataset, CocoStyleDataset
 from psa_pose.datasets.transforms import read_image
 from psa_pose.errors import ConfigError, DataError
 from psa_pose.registry import DATASETS, config_path
 from psa_pose.structures import COCO_KEYPOINTS
+from tests.handmade import (
+    CATEGORY,
+    IMAGE_SIZE,
+    NAMES,
+    coco_content,
+    image_entry,
+    person_entry,
+    write_dataset,
+)
 
 PLAIN = [{'type': 'LoadImage'}, {'type': 'TopdownAffine'}]
 AUGMENTED = [
@@ -58,7 +66,10 @@ def spelled_out_crop(image, bbox, padding, crop_size):
     fx, fy = (x - x0)[None, :, None], (y - y0)[:, None, None]
 
     def pixels(rows, columns):
-        inside_y, inside_x = (rows >= 0) & (rows < len(image)), (columns >= 0) & (columns < image.shape[1])
+        inside_y, inside_x = (
+            (rows >= 0) & (rows < len(image)),
+            (columns >= 0) & (columns < image.shape[1]),
+        )
         values = image[np.clip(rows, 0, len(image) - 1)][:, np.clip(columns, 0, image.shape[1] - 1)]
         return values * (inside_y[:, None] & inside_x[None, :])[..., None].astype(float)
 
@@ -283,7 +294,7 @@ class TestArguments:
 
     def test_a_random_transform_in_evaluation_says_so(self, three_persons):
         dataset = self.build(three_persons, pipeline=AUGMENTED)
-        with pytest.raises((ConfigError, DataError), match='RandomFlip|random|evaluation'):
+        with pytest.raises((ConfigError, DataError), match=r'RandomFlip|random|evaluation'):
             dataset[0]
 
     def test_images_lie_below_the_image_root(self, tmp_path):

@@ -5,13 +5,13 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from tests.handmade import coco_content, person_entry, write_dataset
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
 from psa_pose.datasets import CocoStyleDataset, PoseDataLoader
 from psa_pose.errors import DataError
+from tests.handmade import coco_content, person_entry, write_dataset
 
 
 class Keys(Dataset):
@@ -212,7 +212,9 @@ class TestResuming:
         assert together == uninterrupted[stop:]
 
     @given(st.integers(20, 60), batch_sizes, batch_sizes, st.integers(1, 30))
-    def test_another_global_batch_goes_on_with_the_very_next_person(self, size, before, after, stop):
+    def test_another_global_batch_goes_on_with_the_very_next_person(
+        self, size, before, after, stop
+    ):
         first = train_loader(size, before)
         stream(first, stop)
         state = first.state_dict()
@@ -252,7 +254,9 @@ class TestPersons:
     def dataset(self, tmp_path, **options):
         persons = [person_entry(i, image_id=i) for i in range(1, 7)]
         path = write_dataset(tmp_path, coco_content(persons))
-        return CocoStyleDataset(path.name, self.PIPELINE, (24, 32), data_root=str(tmp_path), **options)
+        return CocoStyleDataset(
+            path.name, self.PIPELINE, (24, 32), data_root=str(tmp_path), **options
+        )
 
     @pytest.mark.parametrize('workers', [0, 2])
     def test_batches_are_tensors_of_the_stated_shapes(self, tmp_path, workers):

@@ -64,7 +64,10 @@ def test_options_reach_into_lists() -> None:
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (['train_cgf.max_epochs=3'], r"nothing reads the key 'train_cgf'; did you mean 'train_cfg'"),
+        (
+            ['train_cgf.max_epochs=3'],
+            r"nothing reads the key 'train_cgf'; did you mean 'train_cfg'",
+        ),
         (['max_epochs'], r"expected key=value, got 'max_epochs'"),
     ],
 )
@@ -104,7 +107,9 @@ def test_custom_imports_find_a_module_beside_the_user(tmp_path: Path, monkeypatc
 def test_k_of_a_custom_dataset_stands_in_its_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r'annotation file nowhere/annotations/lspet_train.json'):
         build_model(
-            load_config('lspet/hrnet_tiny_psa_p_128x96.py', ['train_dataloader.dataset.data_root=nowhere'])
+            load_config(
+                'lspet/hrnet_tiny_psa_p_128x96.py', ['train_dataloader.dataset.data_root=nowhere']
+            )
         )
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from psa_pose.codecs import MSRAHeatmap
 from psa_pose.errors import CheckpointError
 from psa_pose.models import HRNet, TopdownPoseEstimator
 from psa_pose.models.checkpoints import load_checkpoint
 from psa_pose.structures import COCO_KEYPOINTS, KeypointInfo
 
-CODEC = {'type': 'MSRAHeatmap', 'input_size': (96, 128), 'heatmap_size': (24, 32)}
 FOUR = KeypointInfo(('head', 'left_hand', 'right_hand', 'feet'), (), (0.08,) * 4)
 
 
@@ -18,7 +18,7 @@ def estimator(info: KeypointInfo = COCO_KEYPOINTS, **backbone: object) -> Topdow
     return TopdownPoseEstimator(
         backbone={'type': 'HRNet', 'arch': 'tiny', **backbone},
         head={'type': 'HeatmapHead', 'deconv_out_channels': ()},
-        codec=CODEC,
+        codec=MSRAHeatmap((96, 128), (24, 32)),
         info=info,
     )
 
@@ -51,7 +51,9 @@ def test_bare_names_of_the_original_repository_load(tmp_path: Path) -> None:
 
 def test_imagenet_weights_load_into_the_backbone_and_the_rest_is_reported(tmp_path: Path) -> None:
     backbone = HRNet('tiny')
-    torch.save({**backbone.state_dict(), 'classifier.weight': torch.zeros(9, 9)}, tmp_path / 'i.pth')
+    torch.save(
+        {**backbone.state_dict(), 'classifier.weight': torch.zeros(9, 9)}, tmp_path / 'i.pth'
+    )
     model = estimator()
     report = load_checkpoint(model, tmp_path / 'i.pth')
     assert same(model.backbone, backbone)
@@ -63,7 +65,9 @@ def test_imagenet_weights_load_into_the_backbone_and_the_rest_is_reported(tmp_pa
 def test_another_number_of_keypoints_is_refused_by_name(tmp_path: Path) -> None:
     meta = {'keypoint_names': list(FOUR.names)}
     torch.save({'state_dict': estimator(FOUR).state_dict(), 'meta': meta}, tmp_path / 'four.ckpt')
-    with pytest.raises(CheckpointError, match=r'predicts 4 keypoints \(head, left_hand.*has 17 \(nose'):
+    with pytest.raises(
+        CheckpointError, match=r'predicts 4 keypoints \(head, left_hand.*has 17 \(nose'
+    ):
         load_checkpoint(estimator(), tmp_path / 'four.ckpt')
 
 

@@ -8,6 +8,7 @@ from psa_pose import build_model
 from psa_pose.errors import ConfigError
 from psa_pose.models import KeypointMSELoss, TopdownPoseEstimator
 from psa_pose.models.estimator import PoseDataPreprocessor
+from psa_pose.registry import KEYPOINT_CODECS
 from psa_pose.structures import COCO_KEYPOINTS, PoseBatch
 
 CODEC = {'type': 'MSRAHeatmap', 'input_size': (96, 128), 'heatmap_size': (24, 32), 'sigma': 1.5}
@@ -30,7 +31,7 @@ def make_estimator(**kwargs: object) -> TopdownPoseEstimator:
     return TopdownPoseEstimator(
         backbone={'type': 'HRNet', 'arch': 'tiny', 'attention': {'type': 'PSA'}},
         head={'type': 'HeatmapHead', 'deconv_out_channels': ()},
-        codec=kwargs.pop('codec', CODEC),  # type: ignore[arg-type]
+        codec=KEYPOINT_CODECS.build(kwargs.pop('codec', CODEC)),  # type: ignore[arg-type]
         info=COCO_KEYPOINTS,
         **kwargs,  # type: ignore[arg-type]
     ).eval()
@@ -120,7 +121,9 @@ def test_flip_test_of_a_network_is_symmetric() -> None:
 
 def test_wrong_heatmap_size_is_named() -> None:
     model = make_estimator(codec={**CODEC, 'heatmap_size': (48, 64)})
-    with pytest.raises(ConfigError, match=r'codec.heatmap_size.*\(3, 17, 64, 48\).*\(3, 17, 32, 24\)'):
+    with pytest.raises(
+        ConfigError, match=r'codec.heatmap_size.*\(3, 17, 64, 48\).*\(3, 17, 32, 24\)'
+    ):
         model.loss(make_batch())
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from tests.conftest import ROOT, RunTool
 
 CONFIG = 'configs/demo/hrnet_tiny_psa_p_128x96.py'
@@ -62,7 +63,9 @@ def test_tensorboard_holds_the_curves(trained: tuple[Path, str]) -> None:
     work_dir, log = trained
     events = EventAccumulator(str(work_dir / 'tensorboard'))
     events.Reload()
-    assert {'loss', 'lr', 'samples_per_s', 'data_wait', 'AP', 'AR75'} <= set(events.Tags()['scalars'])
+    assert {'loss', 'lr', 'samples_per_s', 'data_wait', 'AP', 'AR75'} <= set(
+        events.Tags()['scalars']
+    )
     logged = {e.step: e.value for e in events.Scalars('loss')}
     printed = losses(log)
     assert len(logged) == len(printed)
@@ -150,7 +153,9 @@ def test_dry_run_touches_real_files_and_writes_nothing(
 
 
 def test_amp_trains(demo_root: Path, tmp_path: Path, run_tool: RunTool) -> None:
-    done = run_tool('train', CONFIG, '--work-dir', tmp_path, '--amp', '--dry-run', *options(demo_root))
+    done = run_tool(
+        'train', CONFIG, '--work-dir', tmp_path, '--amp', '--dry-run', *options(demo_root)
+    )
     assert done.returncode == 0, done.stderr
 
 

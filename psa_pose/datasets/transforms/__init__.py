@@ -1,4 +1,4 @@
-"""Transforms of one person: only `LoadImage` reads a file and only `TopdownAffine` touches pixels."""
+"""Transforms of one person: only `LoadImage` reads a file, only `TopdownAffine` touches pixels."""
 
 from psa_pose.datasets.transforms.affine import TopdownAffine, crop_to_image, image_to_crop
 from psa_pose.datasets.transforms.augment import RandomBBoxTransform, RandomFlip, RandomHalfBody

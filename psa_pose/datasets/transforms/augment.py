@@ -125,7 +125,11 @@ class RandomBBoxTransform(BaseTransform):
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         rng = results['rng']
         amount = truncated_normal(rng, 4)
-        shifted, scaled, rotated = rng.random(3) < (self.shift_prob, self.scale_prob, self.rotate_prob)
+        shifted, scaled, rotated = rng.random(3) < (
+            self.shift_prob,
+            self.scale_prob,
+            self.rotate_prob,
+        )
         if shifted:
             offset = amount[:2] * self.shift_factor * results['scale']
             results['center'] = results['center'] + offset

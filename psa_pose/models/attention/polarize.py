@@ -65,7 +65,8 @@ def wide_dtype(x: Tensor) -> torch.dtype:
 def no_autocast(x: Tensor) -> AbstractContextManager:
     """Autocast would round logits and gates; the dtypes here are chosen by hand."""
     kind = x.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+    active = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if active else nullcontext()
 
 
 def product(rows: Tensor, matrix: Tensor) -> Tensor:

@@ -140,14 +140,11 @@ class PSA(nn.Module):
             return self._forward(x)
 
     def _forward(self, x: Tensor) -> Tensor:
-        sequential = self.layout == 'sequential'
         if self.variant == 'paper':
-            options = Options(sequential, self.gate_scale, self.norm.eps)
+            options = Options(self.layout == 'sequential', self.gate_scale, self.norm.eps)
             return polarize(x, self._weights(), options, self.handwritten_backward)
-        pixels, dtype = x.flatten(2), wide_dtype(x)
-        g_ch = self._official_channel_gate(pixels, dtype)
-        g_sp = self._official_spatial_gate(pixels, g_ch if sequential else None, dtype)
-        return gated(pixels, g_ch, g_sp, sequential).view_as(x)
+        official = self._official_p if self.variant == 'official_p' else self._official_s
+        return official(x.flatten(2), wide_dtype(x)).view_as(x)
 
     def _weights(self) -> Weights:
         return Weights(
@@ -160,30 +157,31 @@ class PSA(nn.Module):
             v_left=self.conv_v_left.weight,
         )
 
-    def _official_channel_gate(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
-        """B x C."""
-        q = matvec(_matrix(self.conv_q_right, dtype).expand(pixels.shape[0], -1), pixels).softmax(1)
-        v = matvec(q, pixels.mT) @ _matrix(self.conv_v_right, dtype).T
-        if self.variant == 'official_p':
-            return (v @ _matrix(self.conv_up, dtype).T).sigmoid()
+    def _official_p(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
+        v = self._pooled(pixels, dtype) @ _matrix(self.conv_v_right, dtype).T
+        g_ch = (v @ _matrix(self.conv_up, dtype).T).sigmoid()
+        q = pixels.mean(2, dtype=dtype) @ _matrix(self.conv_q_left, dtype).T
+        logits = matvec(q @ _matrix(self.conv_v_left, dtype), pixels)
+        return gated(pixels, g_ch, logits.softmax(1).sigmoid(), sequential=False)
+
+    def _official_s(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
         squeeze, norm, _, expand = self.conv_up
+        v = self._pooled(pixels, dtype) @ _matrix(self.conv_v_right, dtype).T
         z = F.linear(v, _matrix(squeeze, dtype), squeeze.bias.to(dtype))
         scale, shift = norm.weight.flatten().to(dtype), norm.bias.flatten().to(dtype)
         z = F.layer_norm(z, scale.shape, scale, shift, norm.eps).relu()
-        return F.linear(z, _matrix(expand, dtype), expand.bias.to(dtype)).sigmoid()
+        g_ch = F.linear(z, _matrix(expand, dtype), expand.bias.to(dtype)).sigmoid()
 
-    def _official_spatial_gate(
-        self, pixels: Tensor, g_ch: Tensor | None, dtype: torch.dtype
-    ) -> Tensor:
-        """B x N, of g_ch*x where the channel gate came first."""
-        mean = pixels.mean(2, dtype=dtype)
-        v_left = _matrix(self.conv_v_left, dtype)
-        if g_ch is None:
-            q = mean @ _matrix(self.conv_q_left, dtype).T
-            return matvec(q @ v_left, pixels).softmax(1).sigmoid()
-        q = (g_ch * mean) @ _matrix(self.conv_q_left, dtype).T
-        v = product(g_ch.unsqueeze(1) * v_left, pixels).softmax(2)  # B x C/2 x N
-        return matvec(q, v).sigmoid()
+        y = pixels * g_ch.unsqueeze(2).to(pixels.dtype)
+        q = (g_ch * pixels.mean(2, dtype=dtype)) @ _matrix(self.conv_q_left, dtype).T
+        rows = _matrix(self.conv_v_left, dtype).expand(pixels.shape[0], -1, -1)
+        v = product(rows, y).softmax(2)  # B x C/2 x N: this softmax does not collapse
+        return y * matvec(q, v).sigmoid().unsqueeze(1).to(y.dtype)
+
+    def _pooled(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
+        """x q of the channel gate, B x C."""
+        rows = _matrix(self.conv_q_right, dtype).expand(pixels.shape[0], -1)
+        return matvec(matvec(rows, pixels).softmax(1), pixels.mT)
 
 
 def _matrix(conv: nn.Conv2d, dtype: torch.dtype) -> Tensor:

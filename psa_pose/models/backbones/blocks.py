@@ -15,10 +15,15 @@ MakeAttention = Callable[[int], nn.Module]
 """From a number of channels to a block that keeps the map's shape."""
 
 
+def no_attention(channels: int) -> nn.Module:
+    """What stands where attention would."""
+    return nn.Identity()
+
+
 def attention_maker(attention: Mapping[str, Any] | None) -> MakeAttention:
     """What builds a config's attention for a number of channels; `None` builds nothing."""
     if attention is None:
-        return lambda channels: nn.Identity()
+        return no_attention
     return lambda channels: MODELS.build(attention, at='attention', channels=channels)
 
 
@@ -40,7 +45,7 @@ class BasicBlock(nn.Module):
         channels: int,
         stride: int = 1,
         downsample: nn.Module | None = None,
-        make_attention: MakeAttention = attention_maker(None),
+        make_attention: MakeAttention = no_attention,
     ) -> None:
         super().__init__()
         self.conv1 = conv(in_channels, channels, 3, stride)
@@ -69,7 +74,7 @@ class Bottleneck(nn.Module):
         channels: int,
         stride: int = 1,
         downsample: nn.Module | None = None,
-        make_attention: MakeAttention = attention_maker(None),
+        make_attention: MakeAttention = no_attention,
     ) -> None:
         super().__init__()
         self.conv1 = conv(in_channels, channels, 1)
@@ -99,7 +104,7 @@ def residual_layer(
     channels: int,
     blocks: int,
     stride: int = 1,
-    make_attention: MakeAttention = attention_maker(None),
+    make_attention: MakeAttention = no_attention,
 ) -> nn.Sequential:
     """`blocks` residual blocks, the first with a projection where shape or width changes."""
     out_channels = channels * block.expansion

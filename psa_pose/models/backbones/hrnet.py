@@ -79,6 +79,13 @@ class HRNet(nn.Module):
         (B, in_channels, H, W) -> (B, out_channels, H / 4, W / 4); H and W divisible by 32
     """
 
+    transition1: nn.ModuleList
+    transition2: nn.ModuleList
+    transition3: nn.ModuleList
+    stage2: nn.Sequential
+    stage3: nn.Sequential
+    stage4: nn.Sequential
+
     def __init__(
         self,
         arch: str | None = None,
@@ -90,7 +97,9 @@ class HRNet(nn.Module):
         super().__init__()
         stages = _resolve(arch, extra)
         check_stages(attention_stages)
-        make = {s: attention_maker(attention if s in attention_stages else None) for s in range(1, 5)}
+        make = {
+            s: attention_maker(attention if s in attention_stages else None) for s in range(1, 5)
+        }
         stem = stages.get('stem_channels', 64)
         self.conv1 = conv(in_channels, stem, 3, 2)
         self.bn1 = nn.BatchNorm2d(stem)
@@ -178,10 +187,9 @@ class HRModule(nn.Module):
         maps = [branch(x) for branch, x in zip(self.branches, maps, strict=True)]
         fused = []
         for fuse in self.fuse_layers:
-            total = fuse[0](maps[0])
-            for layer, x in zip(fuse[1:], maps[1:], strict=True):
-                total = total + layer(x)
-            fused.append(self.relu(total))
+            assert isinstance(fuse, nn.ModuleList)
+            first, *others = (layer(x) for layer, x in zip(fuse, maps, strict=True))
+            fused.append(self.relu(sum(others, first)))
         return fused
 
 
@@ -215,7 +223,9 @@ def _transition(have: Sequence[int], want: Sequence[int]) -> nn.ModuleList:
     return nn.ModuleList(entries)
 
 
-def _conv_bn(in_channels: int, out_channels: int, stride: int = 1, relu: bool = True) -> nn.Sequential:
+def _conv_bn(
+    in_channels: int, out_channels: int, stride: int = 1, relu: bool = True
+) -> nn.Sequential:
     layers: list[nn.Module] = [
         conv(in_channels, out_channels, 3, stride),
         nn.BatchNorm2d(out_channels),

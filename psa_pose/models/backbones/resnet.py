@@ -38,6 +38,11 @@ class ResNet(nn.Module):
         (B, in_channels, H, W) -> (B, out_channels, H / 32, W / 32)
     """
 
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
+
     def __init__(
         self,
         depth: int,

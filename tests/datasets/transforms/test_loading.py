@@ -5,10 +5,10 @@ import struct
 import cv2
 import numpy as np
 import pytest
-from tests.handmade import picture
 
 from psa_pose.datasets.transforms import LoadImage, read_image
 from psa_pose.errors import DataError
+from tests.handmade import picture
 
 
 def jpeg_of(image, *options):
@@ -26,13 +26,14 @@ PLAIN = jpeg_of(PICTURE)
 PROGRESSIVE = jpeg_of(PICTURE, cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
 RESTARTS = jpeg_of(PICTURE, cv2.IMWRITE_JPEG_RST_INTERVAL, 2)
 SMALL = jpeg_of(picture(6, (32, 24)))
+SMALL_PROGRESSIVE = jpeg_of(picture(6, (32, 24)), cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
 JPEGS = {
     'baseline': PLAIN,
     'progressive': PROGRESSIVE,
     'restart markers': RESTARTS,
     'thumbnail': with_thumbnail(PLAIN, SMALL),
     'progressive with thumbnail': with_thumbnail(PROGRESSIVE, SMALL),
-    'progressive thumbnail': with_thumbnail(PLAIN, jpeg_of(picture(6, (32, 24)), 2, 1)),
+    'progressive thumbnail': with_thumbnail(PLAIN, SMALL_PROGRESSIVE),
 }
 
 
@@ -110,11 +111,8 @@ class TestDecoding:
     def test_colours_are_red_green_blue(self, tmp_path):
         image = np.zeros((16, 16, 3), np.uint8)
         image[...] = (250, 120, 10)
-        assert read(tmp_path, cv2.imencode('.png', image[..., ::-1])[1].tobytes())[0, 0].tolist() == [
-            250,
-            120,
-            10,
-        ]
+        from_png = read(tmp_path, cv2.imencode('.png', image[..., ::-1])[1].tobytes())
+        assert from_png[0, 0].tolist() == [250, 120, 10]
         from_jpeg = read(tmp_path, jpeg_of(image))[8, 8].astype(int)
         assert np.abs(from_jpeg - [250, 120, 10]).max() <= 3  # YCbCr rounding
 

@@ -1,6 +1,7 @@
 """PSA against its spelled-out form, and in the settings that people run it in."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spelled_out import spelled_out
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from psa_pose.models.attention import PSA
 from psa_pose.registry import MODELS
@@ -251,6 +253,37 @@ def test_channels_last(layout, variant):
         assert_all_close(actual, expected, 1e-5)
 
 
+@paper_layouts
+def test_any_strides(layout):
+    psa = PSA(8, layout)
+    x = torch.randn(2, 16, 9, 7)[:, ::2, 1::2, ::3]
+    dy = torch.ones(1, 1, 1, 1).expand_as(x)
+    expected = value_and_gradients(lambda x: spelled_out(psa, x), psa, x, dy)
+    for y in (x, x.transpose(2, 3).contiguous().transpose(2, 3)):
+        assert_all_close(value_and_gradients(psa, psa, y, dy), expected, 1e-5)
+    sliced = x.detach().requires_grad_()
+    assert_all_close(list(torch.autograd.grad(psa(sliced), sliced, dy)), expected[1:2], 1e-5)
+
+
+@pytest.mark.filterwarnings('ignore')  # torch.jit.trace: deprecated, and still used
+@paper_layouts
+def test_inference_tracing_checkpointing_and_function_transforms(layout):
+    psa, x, dy = PSA(8, layout), torch.randn(2, 8, 3, 4), torch.randn(2, 8, 3, 4)
+    expected = value_and_gradients(psa, psa, x, dy)
+    with torch.inference_mode():
+        torch.testing.assert_close(psa(x), expected[0])
+    traced = torch.jit.trace(psa, x)
+    torch.testing.assert_close(traced(torch.cat([x, x])), torch.cat([expected[0]] * 2))
+    rematerialized = partial(checkpoint, psa, use_reentrant=False)
+    assert_all_close(value_and_gradients(rematerialized, psa, x, dy), expected, 1e-6)
+
+    psa.handwritten_backward = False
+    dx = torch.func.vjp(psa, x)[1](dy)
+    torch.testing.assert_close(dx[0], expected[1])
+    each = torch.func.vmap(lambda x: psa(x[None])[0])(x)
+    torch.testing.assert_close(each, expected[0])
+
+
 @kinds
 def test_compiles_into_one_graph(layout, variant):
     """With the 'aot_eager' backend: forward and backward are traced whole, no C++ is built."""
@@ -273,6 +306,20 @@ def test_exports_with_dynamic_shapes(layout, variant):
     for shape in ((1, 8, 1, 1), (3, 8, 7, 2)):
         x = torch.randn(shape)
         torch.testing.assert_close(program.module()(x), psa(x))
+
+
+def test_exports_to_onnx():
+    """Slow to import, so that one kind stands for all."""
+    pytest.importorskip('onnxscript')
+    psa, x = PSA(8).eval(), torch.randn(2, 8, 4, 3)
+    program = torch.onnx.export(
+        psa, (x,), dynamo=True, dynamic_shapes=({0: 'b', 2: 'h', 3: 'w'},), verbose=False
+    )
+    from onnx.reference import ReferenceEvaluator  # no runtime needed
+
+    x = torch.randn(3, 8, 5, 7)
+    (y,) = ReferenceEvaluator(program.model_proto).run(None, {'x': x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(y), psa(x).detach())
 
 
 # --- what it refuses

@@ -141,7 +141,9 @@ def test_output_shape_and_gradients(
     assert dead == []
 
 
-@pytest.mark.parametrize('config', [{'type': 'ResNet', 'depth': 50}, {'type': 'HRNet', 'arch': 'tiny'}])
+@pytest.mark.parametrize(
+    'config', [{'type': 'ResNet', 'depth': 50}, {'type': 'HRNet', 'arch': 'tiny'}]
+)
 def test_attention_stands_in_every_block_of_the_chosen_stages(config: dict[str, Any]) -> None:
     with torch.device('meta'):
         model = MODELS.build({**config, 'attention': PARALLEL, 'attention_stages': (2, 4)})
