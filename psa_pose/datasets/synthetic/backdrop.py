@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from .wardrobe import Colour, blend, cloth_colour
+from psa_pose.datasets.synthetic.wardrobe import Colour, blend, cloth_colour
 
 
 def paint_backdrop(rng: np.random.Generator, width: int, height: int, horizon: float) -> np.ndarray:

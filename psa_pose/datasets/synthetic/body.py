@@ -10,13 +10,10 @@ from math import cos, radians, sin
 
 import numpy as np
 
-from .poses import Pose
+from psa_pose.datasets.synthetic.poses import Pose
+from psa_pose.structures import COCO_KEYPOINTS
 
-KEYPOINT_NAMES = (
-    'nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear',
-    'left_shoulder', 'right_shoulder', 'left_elbow', 'right_elbow', 'left_wrist', 'right_wrist',
-    'left_hip', 'right_hip', 'left_knee', 'right_knee', 'left_ankle', 'right_ankle',
-)  # fmt: skip
+KEYPOINT_NAMES = COCO_KEYPOINTS.names
 
 FACE_KEYPOINTS = [0, 1, 2, 3, 4]  # nose, eyes and ears
 SIDE_KEYPOINTS = [5, 6, 11, 12]  # shoulders and hips

@@ -8,27 +8,18 @@ from zlib import crc32
 import cv2
 import numpy as np
 
-from .body import KEYPOINT_NAMES
-from .scene import render_image
+from psa_pose.datasets.synthetic.scene import render_image
+from psa_pose.structures import COCO_KEYPOINTS
 
 JPEG_QUALITY = 90
 
-# COCO's definitions: pairs of 1-based keypoint numbers, and the standard deviations of OKS.
-SKELETON = (
-    (16, 14), (14, 12), (17, 15), (15, 13), (12, 13), (6, 12), (7, 13), (6, 7), (6, 8), (7, 9),
-    (8, 10), (9, 11), (2, 3), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 7),
-)  # fmt: skip
-SIGMAS = (
-    0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107,
-    0.087, 0.087, 0.089, 0.089,
-)  # fmt: skip
 PERSON_CATEGORY = {
     'id': 1,
     'name': 'person',
     'supercategory': 'person',
-    'keypoints': KEYPOINT_NAMES,
-    'skeleton': SKELETON,
-    'sigmas': SIGMAS,
+    'keypoints': COCO_KEYPOINTS.names,
+    'skeleton': [(a + 1, b + 1) for a, b in COCO_KEYPOINTS.skeleton],
+    'sigmas': COCO_KEYPOINTS.sigmas,
 }
 
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from .body import (
+from psa_pose.datasets.synthetic.body import (
     FACE_KEYPOINTS,
     KEYPOINT_NAMES,
     SIDE_KEYPOINTS,
@@ -18,8 +18,16 @@ from .body import (
     rotation,
     sample_proportions,
 )
-from .poses import Pose, sample_pose
-from .wardrobe import Band, Colour, Part, Piece, blend, dress, sample_outfit
+from psa_pose.datasets.synthetic.poses import Pose, sample_pose
+from psa_pose.datasets.synthetic.wardrobe import (
+    Band,
+    Colour,
+    Part,
+    Piece,
+    blend,
+    dress,
+    sample_outfit,
+)
 
 SUBPIXEL_BITS = 4  # OpenCV's `shift`: coordinates are given in 1/16 of a pixel
 STRIDE = 16  # labels per person in the label map: person * STRIDE + part

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .backdrop import cast_shadow, develop, paint_backdrop
-from .body import KEYPOINT_NAMES
-from .figure import STRIDE, Figure, sample_figure
-from .wardrobe import Part
+from psa_pose.datasets.synthetic.backdrop import cast_shadow, develop, paint_backdrop
+from psa_pose.datasets.synthetic.body import KEYPOINT_NAMES
+from psa_pose.datasets.synthetic.figure import STRIDE, Figure, sample_figure
+from psa_pose.datasets.synthetic.wardrobe import Part
 
 COUNT_SHARES = (0.28, 0.40, 0.22, 0.10)  # of images with 1, 2, 3 and 4 people
 STATURES = (80, 205)  # pixels of standing height in an image 240 high

@@ -12,7 +12,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from .body import FACE, SIDES, Body, Frame
+from psa_pose.datasets.synthetic.body import FACE, SIDES, Body, Frame
 
 SKIN_TONES = ((205, 224, 250), (170, 200, 240), (125, 165, 215), (85, 120, 175), (50, 75, 120))
 HAIR_TONES = ((25, 25, 30), (30, 45, 70), (45, 75, 120), (90, 160, 205), (150, 150, 155))

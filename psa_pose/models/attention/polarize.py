@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
@@ -70,15 +71,21 @@ def no_autocast(x: Tensor) -> AbstractContextManager:
 
 
 def product(rows: Tensor, matrix: Tensor) -> Tensor:
-    """`rows` (B x R x K) times `matrix` (B x K x M, a map or its transpose): B x R x M, wide.
+    """`rows` (R x K, or B x R x K) times `matrix` (B x K x M, a map or its transpose), wide.
 
     A half-precision map is read as it is, not copied to float32: rows of unit L1 norm keep every
     sum within the range of the map, where float16 would overflow.
     """
+    multiply = torch.bmm if rows.dim() == 3 else _convolution
     if matrix.dtype == rows.dtype:
-        return torch.bmm(rows, matrix)
-    norm = rows.abs().sum(2, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
-    return torch.bmm((rows / norm).to(matrix.dtype), matrix).to(rows.dtype) * norm
+        return multiply(rows, matrix)
+    norm = rows.abs().sum(-1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
+    return multiply((rows / norm).to(matrix.dtype), matrix).to(rows.dtype) * norm
+
+
+def _convolution(rows: Tensor, matrix: Tensor) -> Tensor:
+    """The same rows for every image: their gradient is one sum, where bmm's is one an image."""
+    return F.conv1d(matrix, rows.unsqueeze(2))
 
 
 def matvec(row: Tensor, matrix: Tensor) -> Tensor:

@@ -174,8 +174,8 @@ class PSA(nn.Module):
 
         y = pixels * g_ch.unsqueeze(2).to(pixels.dtype)
         q = (g_ch * pixels.mean(2, dtype=dtype)) @ _matrix(self.conv_q_left, dtype).T
-        rows = _matrix(self.conv_v_left, dtype).expand(pixels.shape[0], -1, -1)
-        v = product(rows, y).softmax(2)  # B x C/2 x N: this softmax does not collapse
+        # B x C/2 x N values: this softmax does not collapse
+        v = product(_matrix(self.conv_v_left, dtype), y).softmax(2)
         return y * matvec(q, v).sigmoid().unsqueeze(1).to(y.dtype)
 
     def _pooled(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
