@@ -58,15 +58,16 @@ class TrainLog(L.Callback):
         self.validation_started = time.perf_counter()
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        if trainer.sanity_checking or trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
+        assert isinstance(module, PoseModule)
+        if trainer.state.fn != 'fit' or not module.metrics:
+            return  # a sanity check, or an evaluation that prints a table of its own
         # Evaluation is neither training nor waiting for data.
         spent = time.perf_counter() - self.validation_started
         self.window_started += spent
         self.batch_ended += spent
         if self.plain:
-            ap = trainer.callback_metrics.get('AP')
-            self._say(f'epoch {trainer.current_epoch + 1}: AP {ap:.4f}  ({spent:.0f} s)')
+            name, value = next(iter(module.metrics.items()))
+            self._say(f'epoch {trainer.current_epoch + 1}: {name} {value:.4f}  ({spent:.0f} s)')
 
     def _read(self, trainer: L.Trainer, module: L.LightningModule, loss: Tensor) -> None:
         now = time.perf_counter()

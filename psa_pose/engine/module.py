@@ -90,7 +90,7 @@ class PoseModule(L.LightningModule):
         self._gather()
         self.metrics = self.metric.compute()
         numbers = {name: value for name, value in self.metrics.items() if name != 'boxes'}
-        self.log_dict(numbers, rank_zero_only=False)
+        self.log_dict(numbers, sync_dist=True)  # already the same on every rank
 
     on_test_epoch_end = on_validation_epoch_end
 

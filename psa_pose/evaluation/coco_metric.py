@@ -88,7 +88,7 @@ class CocoMetric:
         if strangers.any():
             raise ResultError(
                 f'image id {image_ids[strangers][0]} of {self.dataset.ann_file} is not in the '
-                f'ground truth {self.ann_file}: predictions and ground truth are of different images'
+                f'ground truth {self.ann_file}: they are about different images'
             )
         if not (np.isfinite(keypoints[usable]).all() and np.isfinite(scores[usable]).all()):
             raise ResultError('predicted keypoints are not finite numbers: has training diverged?')
