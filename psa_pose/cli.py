@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     _common(train)
     train.add_argument('--resume', action='store_true', help='go on from the last checkpoint')
     train.add_argument('--load-from', metavar='CKPT', help='start from these weights')
-    train.add_argument('--amp', action='store_true', help='mixed precision, bfloat16')
+    train.add_argument('--amp', action='store_true', help='mixed precision: bfloat16, or float16 where a GPU has none')
     train.add_argument(
         '--dry-run', action='store_true', help='build everything, run one batch of each, stop'
     )
@@ -73,10 +73,17 @@ def _load(args: argparse.Namespace, options: Sequence[str] = ()) -> 'Config':
 def _train(args: argparse.Namespace) -> None:
     from psa_pose.engine.run import train
 
-    cfg = _load(args, ["trainer.precision='bf16-mixed'"] if args.amp else [])
+    cfg = _load(args, [f'trainer.precision={_mixed_precision()}'] if args.amp else [])
     if args.load_from:
         cfg.load_from = args.load_from
     train(cfg, resume=args.resume, dry_run=args.dry_run)
+
+
+def _mixed_precision() -> str:
+    import torch
+
+    old_gpu = torch.cuda.is_available() and not torch.cuda.is_bf16_supported()
+    return '16-mixed' if old_gpu else 'bf16-mixed'
 
 
 def _test(args: argparse.Namespace) -> None:

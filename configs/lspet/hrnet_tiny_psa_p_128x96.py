@@ -6,4 +6,4 @@ _base_ = [
 ]
 codec = dict(type='MSRAHeatmap', input_size=(96, 128), heatmap_size=(24, 32), sigma=1.5)
 model = dict(backbone=dict(attention=dict(type='PSA', layout='parallel')))
-train_cfg = dict(max_epochs=40, val_interval=5)
+train_cfg = dict(max_epochs=60, val_interval=10)

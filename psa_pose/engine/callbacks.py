@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
@@ -79,6 +80,7 @@ class TrainLog(L.Callback):
             'lr': trainer.optimizers[0].param_groups[0]['lr'],
             'samples_per_s': (step - self.window_step) * self.samples_per_step / elapsed,
             'data_wait': self.waiting / elapsed,
+            'eta_min': left / 60,
         }
         module.log_dict(values, prog_bar=True, rank_zero_only=True)
         if self.plain:
@@ -93,6 +95,15 @@ class TrainLog(L.Callback):
     @rank_zero_only
     def _say(self, line: str) -> None:
         print(line, file=sys.stdout, flush=True)
+
+
+class ProgressBar(TQDMProgressBar):
+    """Lightning's bar without its logger's version, which says nothing here."""
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        items = super().get_metrics(trainer, pl_module)
+        items.pop('v_num', None)
+        return items
 
 
 class DataPosition(L.Callback):

@@ -11,12 +11,12 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from mmengine.config import Config
 
 from psa_pose.engine import build
-from psa_pose.engine.callbacks import DataPosition, SkipReport, TrainLog
+from psa_pose.engine.callbacks import DataPosition, ProgressBar, SkipReport, TrainLog
 from psa_pose.engine.module import PoseModule
 from psa_pose.errors import CheckpointError, ConfigError
 from psa_pose.evaluation.report import print_metrics
@@ -150,7 +150,7 @@ def build_trainer(cfg: Config, *, plain: bool, **options: Any) -> L.Trainer:
         options['logger'] = TensorBoardLogger(work_dir, name='', version='tensorboard')
         options['callbacks'] = [*_checkpoints(cfg, work_dir), SkipReport()]
     if not plain:
-        options.setdefault('callbacks', []).append(TQDMProgressBar(refresh_rate=5))
+        options.setdefault('callbacks', []).append(ProgressBar(refresh_rate=5))
     deterministic = cfg.get('randomness', {}).get('deterministic', False)
     arguments = {
         'max_epochs': train_cfg.get('max_epochs', 210),

@@ -45,6 +45,8 @@ def draw_results(metric: 'CocoMetric', folder: Path, score_thr: float = 0.2) -> 
             draw_pose(prediction, _zoomed(keypoints, zoom), scores > score_thr, dataset.info, size)
         path = (folder / file_name).with_suffix('.jpg')
         path.parent.mkdir(parents=True, exist_ok=True)
+        _caption(truth, 'ground truth')
+        _caption(prediction, 'prediction')
         _write(path, np.hstack([truth, prediction]))
     return len(by_image)
 
@@ -52,6 +54,13 @@ def draw_results(metric: 'CocoMetric', folder: Path, score_thr: float = 0.2) -> 
 def _zoomed(points: np.ndarray, zoom: float) -> np.ndarray:
     """Where points go when the image is enlarged; pixel centres are integers on both sides."""
     return (points + 0.5) * zoom - 0.5
+
+
+def _caption(image: np.ndarray, text: str) -> None:
+    for color, thickness in (((0, 0, 0), 4), ((255, 255, 255), 1)):
+        cv2.putText(
+            image, text, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, color, thickness, cv2.LINE_AA
+        )
 
 
 def _write(path: Path, image: np.ndarray) -> None:

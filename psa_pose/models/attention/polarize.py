@@ -155,8 +155,8 @@ class _Polarize(Function):
             inputs = [t for t in (x, *weights) if t.requires_grad]
             out = polarize(x, weights, ctx.options, fused=False)
             grads = iter(torch.autograd.grad(out, inputs, dy, create_graph=True))
-            dx, *dws = (next(grads) if t.requires_grad else None for t in (x, *weights))
-            return dx, None, *dws
+            found = [next(grads) if t.requires_grad else None for t in (x, *weights)]
+            return found[0], None, *found[1:]
         with no_autocast(x):
             dx, dws = _backward(x, weights.matrices(wide_dtype(x)), vectors, ctx.options, dy)
         return dx, None, *(dw.to(w.dtype).view_as(w) for dw, w in zip(dws, weights, strict=True))
