@@ -32,7 +32,11 @@ def _parser() -> argparse.ArgumentParser:
     _common(train)
     train.add_argument('--resume', action='store_true', help='go on from the last checkpoint')
     train.add_argument('--load-from', metavar='CKPT', help='start from these weights')
-    train.add_argument('--amp', action='store_true', help='mixed precision: bfloat16, or float16 where a GPU has none')
+    train.add_argument(
+        '--amp',
+        action='store_true',
+        help='mixed precision: bfloat16, or float16 where a GPU has none',
+    )
     train.add_argument(
         '--dry-run', action='store_true', help='build everything, run one batch of each, stop'
     )

@@ -4,7 +4,7 @@ The command line prints their message alone; any other exception keeps its trace
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection
 
 
 class PSAPoseError(Exception):
@@ -27,15 +27,10 @@ class ResultError(PSAPoseError, ValueError):
     """Predictions that cannot be evaluated: empty, or not about the ground truth at hand."""
 
 
-def nearest(name: str, candidates: Iterable[str]) -> str:
+def nearest(name: str, candidates: Collection[str]) -> str:
     """A hint naming the candidate most like `name`, or all of them where none is near."""
-    names = sorted(candidates)
-    match = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if not match:  # 'psa' and 'PSA' share no character for difflib
-        lowered = {candidate.lower(): candidate for candidate in names}
-        match = [
-            lowered[n] for n in difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
-        ]
+    spelling = {candidate.lower(): candidate for candidate in candidates}
+    match = difflib.get_close_matches(name.lower(), spelling, n=1, cutoff=0.6)
     if match:
-        return f"did you mean '{match[0]}'?"
-    return f'choose one of: {", ".join(names)}' if names else 'none is known'
+        return f"did you mean '{spelling[match[0]]}'?"
+    return f'choose one of: {", ".join(sorted(candidates))}' if spelling else 'none is known'

@@ -58,8 +58,10 @@ class Registry(mmengine_registry.Registry):
 
     def find(self, kind: Any, path: str) -> Any:
         """The class registered as `kind`; `path` is for the error that names the nearest."""
-        if not isinstance(kind, str):
+        if callable(kind):
             return kind
+        if not isinstance(kind, str):
+            raise ConfigError(f'{path}: type must be a registered name or a class, got {kind!r}')
         try:
             found = self.get(kind)
         except RuntimeError:

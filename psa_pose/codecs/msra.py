@@ -62,7 +62,7 @@ class MSRAHeatmap:
         The maximum is moved a quarter pixel towards the higher of its neighbours. A maximum in
         the last row or column has no outer neighbour: there a Gaussian of the codec's sigma
         says whether the peak lies beyond the map, where the encoder puts the keypoints of the
-        crop's last pixels.
+        crop's last pixels; it is moved half a pixel then.
 
         Args:
             heatmaps: (B, K, H, W).
@@ -94,7 +94,7 @@ class MSRAHeatmap:
         # No shift at 1 and along a first row or column: the field's published numbers have it so.
         inner = torch.sign(after - before) * ((at > 1) & (at < last) & (across > 0))
         beyond = (at == last) & (before > 0) & (peak > before * self._border_ratio)
-        return 0.25 * (inner + beyond.to(inner.dtype))
+        return 0.25 * inner + 0.5 * beyond
 
     @property
     def _border_ratio(self) -> float:

@@ -1,7 +1,7 @@
 """A COCO-style JSON as flat arrays: small, and shared by forked workers instead of copied."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ def usable_persons(content: Mapping[str, Any], path: Path) -> Persons:
         DataError: an annotation that cannot be right (its id is named), or no usable person.
     """
     category = keypoint_category(content, path)
-    images = {image['id']: image for image in content['images']}
+    images = {image.get('id'): image for image in content['images']}
     rows = []
     for annotation in content['annotations']:
         if annotation.get('category_id') != category['id'] or annotation.get('iscrowd', 0):
@@ -102,7 +102,9 @@ def usable_persons(content: Mapping[str, Any], path: Path) -> Persons:
 def _person(
     annotation: Mapping[str, Any], images: Mapping[Any, Any], num_keypoints: int, path: Path
 ) -> tuple[Any, ...] | None:
-    where = f'{path}: annotation id {annotation.get("id")}'
+    if not isinstance(annotation.get('id'), int):
+        raise DataError(f"{path}: an annotation without a whole number as 'id': {annotation}")
+    where = f'{path}: annotation id {annotation["id"]}'
     flat = annotation.get('keypoints')
     if flat is None:
         return None
@@ -111,26 +113,40 @@ def _person(
             f'{where}: {len(flat)} keypoint numbers, expected 3 x {num_keypoints} = '
             f'{3 * num_keypoints}'
         )
-    keypoints = np.asarray(flat, np.float32).reshape(-1, 3)
-    if not (keypoints[:, 2] > 0).any():
-        return None
-    if not np.isfinite(keypoints).all():
+    keypoints = _numbers(flat)
+    if keypoints is None:
         raise DataError(f'{where}: keypoints that are not finite numbers')
+    if not (keypoints[2::3] > 0).any():
+        return None
     image = images.get(annotation.get('image_id'))
     if image is None:
         raise DataError(f"{where}: its image_id {annotation.get('image_id')} is not among 'images'")
+    missing = {'id', 'width', 'height', 'file_name'} - set(image)
+    if missing:
+        raise DataError(f'{where}: its image {image} lacks {sorted(missing)}')
     bbox = _clipped_box(annotation.get('bbox'), image, where)
     if bbox is None:
         return None
     size = (image['width'], image['height'])
-    return annotation['id'], image['id'], size, image['file_name'].encode(), bbox, 1.0, keypoints
+    name = image['file_name'].encode()
+    return annotation['id'], image['id'], size, name, bbox, 1.0, keypoints.reshape(-1, 3)
 
 
-def _clipped_box(bbox: Sequence[float] | None, image: Mapping[str, Any], where: str) -> Any:
+def _numbers(values: Any) -> np.ndarray | None:
+    """Finite float32 numbers, or None where `values` are none."""
+    try:
+        numbers = np.asarray(values, np.float32)
+    except (TypeError, ValueError):
+        return None
+    return numbers if np.isfinite(numbers).all() else None
+
+
+def _clipped_box(bbox: Any, image: Mapping[str, Any], where: str) -> tuple[float, ...] | None:
     """x1, y1, x2, y2 inside the image, or None where nothing of the box is left."""
     if bbox is None:
         return None
-    if len(bbox) != 4 or not np.isfinite(bbox).all():
+    numbers = _numbers(bbox)
+    if numbers is None or numbers.shape != (4,):
         raise DataError(
             f'{where}: bbox must be four finite numbers x, y, width, height, got {bbox}'
         )

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from mmcv.transforms import BaseTransform
 from torch.utils.data import Dataset
 
 from psa_pose.datasets.annotations import Persons, keypoint_category, read_json, usable_persons
+from psa_pose.datasets.transforms import RandomFlip
 from psa_pose.datasets.transforms.affine import fix_aspect_ratio
 from psa_pose.errors import DataError
 from psa_pose.registry import DATASETS, TRANSFORMS, config_path
@@ -53,7 +55,10 @@ class CocoStyleDataset(Dataset[PoseBatch]):
         if on_error not in ('raise', 'skip'):
             raise ValueError(f"on_error must be 'raise' or 'skip', got '{on_error}'")
         self.ann_file = Path(data_root, ann_file)
-        self.image_root = Path(data_root, (data_prefix or {}).get('img', ''))
+        prefix = dict(data_prefix or {})
+        self.image_root = Path(data_root, prefix.pop('img', ''))
+        if prefix:
+            raise ValueError(f"data_prefix has 'img' and nothing else, got {sorted(prefix)}")
         if not self.image_root.is_dir():
             raise DataError(f'image root {self.image_root} is not a folder')
         content = read_json(self.ann_file)
@@ -70,6 +75,7 @@ class CocoStyleDataset(Dataset[PoseBatch]):
         for i, transform in enumerate(pipeline):
             with config_path('pipeline'):
                 self.pipeline.append(TRANSFORMS.build(transform, at=str(i)))
+        self._warn_without_sides(self.pipeline)
         self._flip_indices = np.array(self.info.flip_indices)
         self._lower_body = self.info.lower_body
 
@@ -123,7 +129,7 @@ class CocoStyleDataset(Dataset[PoseBatch]):
         keypoints = persons.keypoints[index]
         return {
             'img_path': self.image_root / persons.file_name[index].decode(),
-            'img_width': int(persons.image_size[index, 0]),
+            'img_size': tuple(persons.image_size[index].tolist()),
             'center': center,
             'scale': scale,
             'keypoints': keypoints[:, :2].astype(np.float64),
@@ -145,6 +151,15 @@ class CocoStyleDataset(Dataset[PoseBatch]):
             np.int64(index),
             np.bool_(False),
         )
+
+    def _warn_without_sides(self, pipeline: Sequence[BaseTransform]) -> None:
+        mirrored = any(isinstance(transform, RandomFlip) for transform in pipeline)
+        if mirrored and self.info.flip_indices == tuple(range(self.info.num_keypoints)):
+            warnings.warn(
+                f"{self.ann_file}: RandomFlip mirrors persons, but no keypoints are named 'left' "
+                f"and 'right' of the same part: {list(self.info.names)}",
+                stacklevel=3,
+            )
 
     def _check_keypoints(self) -> None:
         expected = self.KEYPOINTS

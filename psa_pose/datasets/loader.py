@@ -107,9 +107,8 @@ class PoseDataLoader(DataLoader[PoseBatch]):
             raise DataError(str(error).rpartition('DataError: ')[2].strip()) from None
 
     def _training_batches(self) -> Iterator[PoseBatch]:
-        if self._taken and not self._resumed:
-            self._batches.epoch += 1
-            self._taken = 0
+        if not self._resumed:
+            self.finish_epoch()
         self._resumed = False
         self._batches.start = self._taken
         for batch in super().__iter__():
@@ -118,14 +117,23 @@ class PoseDataLoader(DataLoader[PoseBatch]):
 
     def state_dict(self) -> dict[str, Any]:
         """The epoch and how many of its samples, over all ranks, have been handed out."""
-        epoch_over = self._taken // self._batches.global_batch >= len(self._batches)
-        epoch = self._batches.epoch + epoch_over
-        return {'epoch': epoch, 'samples': 0 if epoch_over else self._taken}
+        return self._position(self._batches.epoch, self._taken)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken, whatever the number of ranks was then."""
-        self._batches.epoch, self._taken = state['epoch'], state['samples']
+        position = self._position(state['epoch'], state['samples'])
+        self._batches.epoch, self._taken = position['epoch'], position['samples']
         self._resumed = True
+
+    def finish_epoch(self) -> None:
+        """Declare the epoch over, also where not all of it was asked for."""
+        if self._taken:
+            self._batches.epoch, self._taken = self._batches.epoch + 1, 0
+
+    def _position(self, epoch: int, samples: int) -> dict[str, int]:
+        if samples + self._batches.global_batch > self._batches.size:  # no whole batch is left
+            epoch, samples = epoch + 1, 0
+        return {'epoch': epoch, 'samples': samples}
 
 
 def _one_thread(worker: int) -> None:

@@ -115,6 +115,9 @@ class DataPosition(L.Callback):
     def __init__(self, loader: PoseDataLoader) -> None:
         self.loader = loader
 
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.loader.finish_epoch()  # with limit_train_batches not all of it was asked for
+
     def state_dict(self) -> dict[str, Any]:
         return self.loader.state_dict()
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
+from psa_pose.datasets.annotations import keypoint_category, read_json
 from psa_pose.errors import DataError, ResultError
 from psa_pose.evaluation.oks import oks_nms
 from psa_pose.registry import METRICS
@@ -45,8 +46,7 @@ class CocoMetric:
         self.ann_file = Path(ann_file) if ann_file else dataset.ann_file
         self.keypoint_score_thr = keypoint_score_thr
         self.nms_thr = nms_thr
-        self.truth = _read_truth(self.ann_file)
-        self._category = self.truth.getCatIds()[0]
+        self.truth, self._category = _read_truth(self.ann_file, dataset.info.names)
         self._images = np.array(sorted(self.truth.imgs))
         self.reset()
 
@@ -139,6 +139,7 @@ class CocoMetric:
             print_function=lambda *_: None,
             kpt_oks_sigmas=list(self.dataset.info.sigmas),
         )
+        evaluator.params.catIds = [self._category]
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
@@ -151,12 +152,16 @@ class CocoMetric:
         return box_scores * mean
 
 
-def _read_truth(ann_file: Path) -> COCO:
-    try:
-        truth = COCO(str(ann_file))
-    except OSError as error:
-        raise DataError(f'annotation file {ann_file}: {error.strerror}') from None
-    for annotation in truth.anns.values():
+def _read_truth(ann_file: Path, names: tuple[str, ...]) -> tuple[COCO, int]:
+    """The ground truth and the id of its category with keypoints."""
+    content = read_json(ann_file)
+    category = keypoint_category(content, ann_file)
+    if tuple(category['keypoints']) != names:
+        raise DataError(
+            f'{ann_file}: its {len(category["keypoints"])} keypoints {category["keypoints"]} '
+            f'are not those that are predicted, {list(names)}'
+        )
+    for annotation in content['annotations']:
         annotation.setdefault('iscrowd', 0)
         flat = annotation.setdefault('keypoints', [])
         annotation.setdefault('num_keypoints', sum(v > 0 for v in flat[2::3]))
@@ -166,4 +171,4 @@ def _read_truth(ann_file: Path) -> COCO:
                 f'{ann_file}: annotation id {annotation["id"]} has area '
                 f'{annotation.get("area")}; OKS needs the area of every person with keypoints'
             )
-    return truth
+    return COCO(content), category['id']

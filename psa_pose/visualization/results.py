@@ -21,7 +21,7 @@ def draw_results(metric: 'CocoMetric', folder: Path, score_thr: float = 0.2) -> 
 
     Args:
         metric: after an evaluation.
-        folder: where the JPEGs go, named as their images.
+        folder: where the JPEGs go, named by id and name of their images.
         score_thr: keypoints with a lower score are not drawn.
 
     Returns:
@@ -43,7 +43,8 @@ def draw_results(metric: 'CocoMetric', folder: Path, score_thr: float = 0.2) -> 
             size = zoom * float(max(x2 - x1, y2 - y1))
             draw_pose(truth, _zoomed(labels[:, :2], zoom), labels[:, 2] > 0, dataset.info, size)
             draw_pose(prediction, _zoomed(keypoints, zoom), scores > score_thr, dataset.info, size)
-        path = (folder / file_name).with_suffix('.jpg')
+        # By id as well: file names may differ in their folder alone.
+        path = folder / f'{dataset.persons.image_id[indices[0]]}_{Path(file_name).stem}.jpg'
         path.parent.mkdir(parents=True, exist_ok=True)
         _caption(truth, 'ground truth')
         _caption(prediction, 'prediction')

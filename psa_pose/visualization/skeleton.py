@@ -31,7 +31,8 @@ def draw_pose(
         size: of the person in pixels; sets the line width.
     """
     width = max(1, round(size / 80))
-    points = np.round(keypoints * 2**_SUBPIXEL_BITS).astype(int)
+    placed = np.where(drawn[:, None], keypoints, 0)  # what is not drawn may be no number
+    points = np.round(placed * 2**_SUBPIXEL_BITS).astype(int)
     style = {'lineType': cv2.LINE_AA, 'shift': _SUBPIXEL_BITS}
     bones = [(a, b) for a, b in info.skeleton if drawn[a] and drawn[b]]
     for thickness, dark in ((width + 2, True), (width, False)):  # a dark rim on any background
@@ -41,4 +42,5 @@ def draw_pose(
     radius = (width + 1) * 2**_SUBPIXEL_BITS
     for k in np.flatnonzero(drawn):
         cv2.circle(image, points[k].tolist(), radius, side_color((info.names[k],)), -1, **style)
-        cv2.circle(image, points[k].tolist(), radius, (20, 20, 20), 1, **style)
+        if width > 1:  # on a small person the rim would leave nothing of the dot
+            cv2.circle(image, points[k].tolist(), radius, (20, 20, 20), 1, **style)

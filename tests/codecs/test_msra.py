@@ -46,8 +46,8 @@ def sign(value):
 
 
 def shift_beyond(peak, before, sigma):
-    """0.25 where the Gaussian through two values has its centre half a pixel outside or more."""
-    return 0.25 if before > 0 and sigma**2 * math.log(peak / before) - 0.5 > 0.5 else 0
+    """0.5 where the Gaussian through two values has its centre half a pixel outside or more."""
+    return 0.5 if before > 0 and sigma**2 * math.log(peak / before) - 0.5 > 0.5 else 0
 
 
 def decoded_spelled_out(codec, heatmap):

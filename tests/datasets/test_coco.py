@@ -304,3 +304,11 @@ class TestArguments:
         width, height = IMAGE_SIZE
         assert sample.crop.any()
         assert dataset_of(ann_file).persons.image_size.tolist() == [[width, height]]
+
+
+def test_a_mirror_without_sides_is_warned_about(tmp_path):
+    names = ['a', 'b', 'c', 'd', 'e']
+    content = coco_content(categories=[{**CATEGORY, 'keypoints': names}])
+    path = write_dataset(tmp_path, content)
+    with pytest.warns(UserWarning, match='RandomFlip mirrors persons, but no keypoints'):
+        dataset_of(path, pipeline=[{'type': 'LoadImage'}, {'type': 'RandomFlip'}])

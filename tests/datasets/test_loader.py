@@ -87,6 +87,11 @@ class TestTraining:
         assert same[0] == same[1]
         assert stream(train_loader(40, 4, seed=4), 25) != same[0]
 
+    def test_neighbouring_seeds_do_not_repeat_each_other_s_epochs(self):
+        loaders = [train_loader(40, 4, seed=seed) for seed in range(4)]
+        orders = [tuple(persons_in(one_epoch(loader))) for loader in loaders for _ in range(4)]
+        assert len(set(orders)) == 16
+
     def test_global_random_state_has_no_say(self):
         torch.manual_seed(0)
         np.random.seed(0)
@@ -244,6 +249,21 @@ class TestResuming:
         loader = train_loader(23, 4)
         list(itertools.islice(iter(loader), 2))  # as with limit_train_batches
         assert one_epoch(loader)[0][0][0] == 1
+
+    def test_an_epoch_that_was_declared_over_resumes_with_the_next(self):
+        loader = train_loader(40, 4)
+        list(itertools.islice(iter(loader), 2))  # as with limit_train_batches
+        loader.finish_epoch()
+        resumed = train_loader(40, 4)
+        resumed.load_state_dict(loader.state_dict())
+        assert one_epoch(resumed) == one_epoch(loader)
+
+    def test_a_rest_smaller_than_the_new_global_batch_is_left_out(self):
+        first = train_loader(20, 3)
+        stream(first, 6)  # 18 of 20 samples
+        resumed = train_loader(20, 5)
+        resumed.load_state_dict({'epoch': 0, 'samples': 18})
+        assert {key[0] for batch in one_epoch(resumed) for key in batch} == {1}
 
 
 class TestPersons:

@@ -123,7 +123,8 @@ def test_evaluation_writes_numbers_results_and_pictures(
     assert {row['image_id'] for row in rows} <= {image['id'] for image in truth['images']}
     assert all(len(row['keypoints']) == 51 for row in rows)
     pictures = {p.stem for p in (tmp_path / 'pictures').glob('*.jpg')}
-    assert pictures == {Path(image['file_name']).stem for image in truth['images']}
+    expected = {f'{i["id"]}_{Path(i["file_name"]).stem}' for i in truth['images']}
+    assert pictures == expected
 
 
 def test_load_from_starts_with_those_weights(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from psa_pose.errors import ConfigError
 from psa_pose.registry import TRANSFORMS
 
 
@@ -20,14 +21,14 @@ class RandomFlip(BaseTransform):
         self.prob = _probability('prob', prob)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        if results['rng'].random() >= self.prob:
+        if _rng(results, self).random() >= self.prob:
             return results
         order = results['flip_indices']
         results['flip'] = True
         results['keypoints'] = results['keypoints'][order]
         results['visible'] = results['visible'][order]
         x, y = results['center']
-        results['center'] = np.array([results['img_width'] - 1 - x, y])
+        results['center'] = np.array([results['img_size'][0] - 1 - x, y])
         # Image pixels stay unmirrored: the affine mirrors image and keypoints together.
         return results
 
@@ -72,13 +73,14 @@ class RandomHalfBody(BaseTransform):
             return results
         center = (low + high) / 2
         if results.get('flip'):
-            center[0] = results['img_width'] - 1 - center[0]
+            center[0] = results['img_size'][0] - 1 - center[0]
         results['center'], results['scale'] = center, size
         return results
 
     def _choose_half(self, results: dict[str, Any]) -> np.ndarray | None:
         """(K,) bool, the keypoints to frame, or None for the whole person."""
-        rng, visible, lower = results['rng'], results['visible'] > 0, results['lower_body']
+        rng = _rng(results, self)
+        visible, lower = results['visible'] > 0, results['lower_body']
         if rng.random() >= self.prob or visible.sum() < self.min_total_keypoints:
             return None
         upper, lower = visible & ~lower, visible & lower
@@ -123,7 +125,7 @@ class RandomBBoxTransform(BaseTransform):
         self.rotate_prob = _probability('rotate_prob', rotate_prob)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        rng = results['rng']
+        rng = _rng(results, self)
         amount = truncated_normal(rng, 4)
         shifted, scaled, rotated = rng.random(3) < (
             self.shift_prob,
@@ -146,6 +148,13 @@ def truncated_normal(rng: np.random.Generator, size: int) -> np.ndarray:
     while (outside := np.abs(values) > 1).any():
         values[outside] = rng.standard_normal(outside.sum())
     return values
+
+
+def _rng(results: dict[str, Any], transform: BaseTransform) -> np.random.Generator:
+    if 'rng' not in results:
+        name = type(transform).__name__
+        raise ConfigError(f"{name} is random, and has no place in an evaluation's pipeline")
+    return results['rng']
 
 
 def _probability(name: str, value: float) -> float:

@@ -1,5 +1,6 @@
 """From a path to an RGB image, or to an error that names the path."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from mmcv.transforms import BaseTransform
 from psa_pose.errors import DataError
 from psa_pose.registry import TRANSFORMS
 
-_START_OF_IMAGE, _START_OF_SCAN, _END_OF_IMAGE = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
+_START_OF_IMAGE, _END_OF_IMAGE = b'\xff\xd8', b'\xff\xd9'
+# Inside a scan 0xff is followed by 0x00 or a restart marker, or fills up before another 0xff.
+_MARKER = re.compile(rb'\xff[^\x00\xd0-\xd7\xff]')
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -42,15 +45,25 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def _is_truncated(jpeg: bytes) -> bool:
-    # Inside a scan 0xff is always followed by 0x00 or a restart marker, so the last end-of-image
-    # marker stands behind the last start of scan; one before it belongs to an embedded thumbnail.
-    return jpeg.rfind(_END_OF_IMAGE) < jpeg.rfind(_START_OF_SCAN)
+    """Whether the end-of-image marker is missing; one inside a segment is a thumbnail's."""
+    marker = _MARKER.search(jpeg, len(_START_OF_IMAGE))
+    while marker is not None and marker.group() != _END_OF_IMAGE:
+        length = int.from_bytes(jpeg[marker.end() : marker.end() + 2], 'big')
+        marker = _MARKER.search(jpeg, marker.end() + length)
+    return marker is None
 
 
 @TRANSFORMS.register_module()
 class LoadImage(BaseTransform):
-    """Read `img_path` into `img`, (H, W, 3) uint8 RGB."""
+    """Read `img_path` into `img`, (H, W, 3) uint8 RGB, of the annotated `img_size`."""
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        results['img'] = read_image(results['img_path'])
+        image = read_image(results['img_path'])
+        size, annotated = image.shape[1::-1], results['img_size']
+        if size != annotated:
+            raise DataError(
+                f'image {results["img_path"]} is {size[0]}x{size[1]} pixels, but annotated as '
+                f'{annotated[0]}x{annotated[1]}'
+            )
+        results['img'] = image
         return results

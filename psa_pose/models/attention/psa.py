@@ -12,7 +12,7 @@ Deviation, in arithmetic only: every product is taken in the order that keeps it
 exact. `(Wv x) q = Wv (x q)`, `q^T (Wv' x) = (Wv'^T q)^T x` and `mean(Wq' x) = Wq' mean(x)`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -211,7 +211,7 @@ def _check(channels: int, layout: str | None, variant: str, identity_init: bool)
     return layout
 
 
-def _unknown(what: str, given: str, allowed: Iterable[str]) -> str:
+def _unknown(what: str, given: str, allowed: Collection[str]) -> str:
     names = ', '.join(f"'{name}'" for name in allowed)
     return f"unknown {what} '{given}': {nearest(str(given), allowed)} (allowed: {names})"
 

@@ -29,7 +29,7 @@ affines = st.builds(
 def sample_of(image, center, scale, **more):
     return {
         'img': image,
-        'img_width': image.shape[1],
+        'img_size': image.shape[1::-1],
         'center': np.array(center, float),
         'scale': np.array(scale, float),
         'keypoints': np.zeros((1, 2)),

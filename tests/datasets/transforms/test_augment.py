@@ -26,7 +26,7 @@ def person(seed=0, visible=None):
     keypoints[LOWER] += [0, 60]
     return {
         'rng': np.random.default_rng(seed),
-        'img_width': 200,
+        'img_size': (200, 100),
         'center': np.array([65.0, 70.0]),
         'scale': np.array([60.0, 130.0]),
         'keypoints': keypoints,
