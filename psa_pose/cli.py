@@ -49,6 +49,26 @@ def _parser() -> argparse.ArgumentParser:
     test.add_argument('--metrics', type=Path, metavar='JSON', help='the numbers')
     test.add_argument('--show-dir', type=Path, metavar='DIR', help='pictures of the predictions')
 
+    info = commands.add_parser(
+        'info',
+        help='what models cost',
+        description='Parameters, multiply-adds and kept activations of models, by part.',
+    )
+    info.set_defaults(command=_info)
+    info.add_argument('configs', nargs='*', metavar='CONFIG', help='config files')
+    info.add_argument(
+        '--input-size',
+        nargs=2,
+        type=int,
+        metavar=('HEIGHT', 'WIDTH'),
+        help="pixels of the input; default: the codec's",
+    )
+    info.add_argument(
+        '--paper', action='store_true', help="the PSA paper's table, beside what is counted here"
+    )
+    info.add_argument('--json', type=Path, metavar='FILE', help='the numbers')
+    _cfg_options(info)
+
     demo = commands.add_parser('demo-data', help='render people to train and evaluate on')
     demo.set_defaults(command=_demo_data)
     demo.add_argument('root', type=Path, help='folder to write to')
@@ -61,6 +81,10 @@ def _parser() -> argparse.ArgumentParser:
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', metavar='DIR', help='default: work_dirs/<name of the config>')
+    _cfg_options(parser)
+
+
+def _cfg_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='override the config'
     )
@@ -99,6 +123,18 @@ def _test(args: argparse.Namespace) -> None:
         out=args.out,
         metrics_file=args.metrics,
         show_dir=args.show_dir,
+    )
+
+
+def _info(args: argparse.Namespace) -> None:
+    from psa_pose.engine.info import info
+
+    info(
+        args.configs,
+        options=args.cfg_options,
+        input_size=args.input_size,
+        paper=args.paper,
+        json_file=args.json,
     )
 
 

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from psa_pose.datasets import CocoStyleDataset, PoseDataLoader
 from psa_pose.engine.config import load_config
 from psa_pose.errors import ConfigError, nearest
+from psa_pose.evaluation import PoseMetric
 from psa_pose.models import TopdownPoseEstimator
 from psa_pose.registry import DATASETS, KEYPOINT_CODECS, METRICS, MODELS, config_path
 from psa_pose.structures import KeypointInfo
@@ -82,7 +83,7 @@ def build_loader(
         raise ConfigError(f'{name}: {error}') from None
 
 
-def build_metric(cfg: Config, name: str, dataset: CocoStyleDataset) -> Any:
+def build_metric(cfg: Config, name: str, dataset: CocoStyleDataset) -> PoseMetric:
     """The evaluator `name`, about a dataset's persons."""
     return METRICS.build(section(cfg, name), at=name, dataset=dataset)
 

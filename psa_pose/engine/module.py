@@ -10,6 +10,7 @@ from torch import Tensor
 
 from psa_pose.engine.optim import Schedule, lr_factor
 from psa_pose.errors import DataError
+from psa_pose.evaluation import PoseMetric
 from psa_pose.models import TopdownPoseEstimator
 from psa_pose.structures import PoseBatch
 
@@ -21,7 +22,7 @@ class PoseModule(L.LightningModule):
 
     Args:
         estimator: the model.
-        metric: collects predictions, or None where nothing is evaluated.
+        metric: collects predictions.
         make_optimizer: from parameters to their optimizer, learning rate already scaled.
         schedules: of the learning rate.
     """
@@ -29,7 +30,7 @@ class PoseModule(L.LightningModule):
     def __init__(
         self,
         estimator: TopdownPoseEstimator,
-        metric: Any = None,
+        metric: PoseMetric,
         make_optimizer: MakeOptimizer | None = None,
         schedules: Sequence[Schedule] = (),
     ) -> None:

@@ -9,6 +9,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 
 from psa_pose.datasets.annotations import keypoint_category, read_json
 from psa_pose.errors import DataError, ResultError
+from psa_pose.evaluation.metric import PoseMetric
 from psa_pose.evaluation.oks import oks_nms
 from psa_pose.registry import METRICS
 
@@ -19,8 +20,8 @@ METRIC_NAMES = ('AP', 'AP50', 'AP75', 'APM', 'APL', 'AR', 'AR50', 'AR75', 'ARM',
 
 
 @METRICS.register_module()
-class CocoMetric:
-    """Collects predictions of a dataset's persons; computes OKS-AP (Lin et al. 2014).
+class CocoMetric(PoseMetric):
+    """OKS-AP and AR (Lin et al. 2014).
 
     A person's score is its box' score times the mean of its keypoint scores above
     `keypoint_score_thr`, as the field does.
@@ -33,6 +34,7 @@ class CocoMetric:
 
     Raises:
         DataError: an annotation that OKS needs the area of has none.
+        ResultError: the dataset has images that the ground truth lacks.
     """
 
     def __init__(
@@ -42,18 +44,17 @@ class CocoMetric:
         keypoint_score_thr: float = 0.2,
         nms_thr: float = 0.9,
     ) -> None:
-        self.dataset = dataset
+        super().__init__(dataset)
         self.ann_file = Path(ann_file) if ann_file else dataset.ann_file
         self.keypoint_score_thr = keypoint_score_thr
         self.nms_thr = nms_thr
         self.truth, self._category = _read_truth(self.ann_file, dataset.info.names)
-        self._images = np.array(sorted(self.truth.imgs))
-        self.reset()
-
-    @property
-    def boxes(self) -> str:
-        """Where the persons' boxes come from."""
-        return 'ground truth'
+        strangers = ~np.isin(dataset.persons.image_id, list(self.truth.imgs))
+        if strangers.any():
+            raise ResultError(
+                f'image id {dataset.persons.image_id[strangers][0]} of {dataset.ann_file} is not '
+                f'in the ground truth {self.ann_file}: they are about different images'
+            )
 
     @property
     def title(self) -> str:
@@ -63,38 +64,6 @@ class CocoMetric:
             f'{self.dataset.info.sigmas_source} sigmas'
         )
         return f'{text}, {self.skipped} skipped as unreadable' if self.skipped else text
-
-    def reset(self) -> None:
-        """Forget all predictions."""
-        self.predictions: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self.skipped = 0
-
-    def process(
-        self, person: np.ndarray, usable: np.ndarray, keypoints: np.ndarray, scores: np.ndarray
-    ) -> None:
-        """Take a batch of predictions.
-
-        Args:
-            person: (B,) indices into the dataset.
-            usable: (B,) bool; a person whose image could not be read counts as missed.
-            keypoints: (B, K, 2) in image pixels.
-            scores: (B, K).
-
-        Raises:
-            ResultError: a person's image is not in the ground truth, or numbers are not finite.
-        """
-        image_ids = self.dataset.persons.image_id[person]
-        strangers = ~np.isin(image_ids, self._images)
-        if strangers.any():
-            raise ResultError(
-                f'image id {image_ids[strangers][0]} of {self.dataset.ann_file} is not in the '
-                f'ground truth {self.ann_file}: they are about different images'
-            )
-        if not (np.isfinite(keypoints[usable]).all() and np.isfinite(scores[usable]).all()):
-            raise ResultError('predicted keypoints are not finite numbers: has training diverged?')
-        self.skipped += int((~usable).sum())
-        for i in np.flatnonzero(usable):
-            self.predictions[int(person[i])] = (keypoints[i], scores[i])
 
     def results(self) -> list[dict[str, Any]]:
         """Predictions in COCO's result format, after suppression of doubles."""
@@ -121,20 +90,11 @@ class CocoMetric:
         return rows
 
     def compute(self) -> dict[str, Any]:
-        """`METRIC_NAMES` in [0, 1] (-1 where no person is of that size), and `boxes`.
-
-        Raises:
-            ResultError: there is no prediction.
-        """
-        rows = self.results()
-        if not rows:
-            raise ResultError(
-                f'no prediction to evaluate on {self.ann_file}: '
-                f'{self.skipped} persons were skipped, 0 predicted'
-            )
+        """`METRIC_NAMES` in [0, 1] (-1 where no person is of that size), and `boxes`."""
+        self.check_not_empty()
         evaluator = COCOeval_faster(
             self.truth,
-            self.truth.loadRes(rows),
+            self.truth.loadRes(self.results()),
             'keypoints',
             print_function=lambda *_: None,
             kpt_oks_sigmas=list(self.dataset.info.sigmas),

@@ -11,12 +11,12 @@ from psa_pose.datasets.transforms import read_image
 from psa_pose.visualization.skeleton import draw_pose
 
 if TYPE_CHECKING:
-    from psa_pose.evaluation import CocoMetric
+    from psa_pose.evaluation import PoseMetric
 
 _SHORT_SIDE = 480  # smaller images are enlarged, so that a skeleton can be read
 
 
-def draw_results(metric: 'CocoMetric', folder: Path, score_thr: float = 0.2) -> int:
+def draw_results(metric: 'PoseMetric', folder: Path, score_thr: float = 0.2) -> int:
     """Write each predicted image, ground truth at the left, predictions at the right.
 
     Args:

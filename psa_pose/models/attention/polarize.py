@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
+from psa_pose.models.attention import polarize_triton
+
 
 class Weights(NamedTuple):
     """1x1 convolutions as they are stored, and the affine of the LayerNorm."""
@@ -127,7 +129,8 @@ def _gated_into(out: Tensor, x: Tensor, g_ch: Tensor, g_sp: Tensor, sequential: 
 def polarize(x: Tensor, weights: Weights, options: Options, fused: bool = True) -> Tensor:
     """The paper's PSA of x (B x C x H x W); `fused` takes the hand-written backward for autograd's.
 
-    Compilers and exporters get the plain operations in any case, and fuse those themselves.
+    That is Triton kernels, forward and backward, where `polarize_triton.fits`. Compilers and
+    exporters get the plain operations in any case, and fuse those themselves.
     """
     if fused and not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
         return _Polarize.apply(x, options, *weights)
@@ -139,10 +142,15 @@ def polarize(x: Tensor, weights: Weights, options: Options, fused: bool = True) 
 class _Polarize(Function):
     @staticmethod
     def forward(ctx, x: Tensor, options: Options, *weights: Tensor) -> Tensor:
+        ctx.options = options
+        ctx.triton = polarize_triton.fits(x)
+        if ctx.triton:
+            out, kept = polarize_triton.forward(x, Weights(*weights), options)
+            ctx.save_for_backward(x, *weights, kept)
+            return out
         pixels = x.flatten(2)
         vectors = gates(pixels, Weights(*weights).matrices(wide_dtype(x)), options)
         ctx.save_for_backward(x, *weights, *vectors)
-        ctx.options = options
         out = torch.empty_like(pixels)
         _gated_into(out, pixels, vectors.g_ch, vectors.g_sp, options.sequential)
         return out.view_as(x)
@@ -150,15 +158,19 @@ class _Polarize(Function):
     @staticmethod
     def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, *tensors = ctx.saved_tensors
-        weights, vectors = Weights(*tensors[:7]), Vectors(*tensors[7:])
+        weights, kept = Weights(*tensors[:7]), tensors[7:]
         if torch.is_grad_enabled():  # create_graph: let autograd differentiate this step too
             inputs = [t for t in (x, *weights) if t.requires_grad]
             out = polarize(x, weights, ctx.options, fused=False)
             grads = iter(torch.autograd.grad(out, inputs, dy, create_graph=True))
             found = [next(grads) if t.requires_grad else None for t in (x, *weights)]
             return found[0], None, *found[1:]
-        with no_autocast(x):
-            dx, dws = _backward(x, weights.matrices(wide_dtype(x)), vectors, ctx.options, dy)
+        if ctx.triton:
+            dx, dws = polarize_triton.backward(x, weights, kept[0], ctx.options, dy)
+        else:
+            with no_autocast(x):
+                w = weights.matrices(wide_dtype(x))
+                dx, dws = _backward(x, w, Vectors(*kept), ctx.options, dy)
         return dx, None, *(dw.to(w.dtype).view_as(w) for dw, w in zip(dws, weights, strict=True))
 
 

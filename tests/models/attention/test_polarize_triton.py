@@ -1,0 +1,58 @@
+"""PSA's Triton kernels: their logic on a CPU, their machine code where no GPU is, both on a GPU.
+
+Each part runs in a process of its own: whether Triton interprets or compiles is settled when it is
+imported, and any test may have imported it.
+"""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+HERE = Path(__file__).parent
+pytestmark = pytest.mark.skipif(find_spec('triton') is None, reason='Triton is not installed')
+
+
+def run(*command: object, **environment: str) -> None:
+    """Fail with all that the process said."""
+    settled = ('TRITON_INTERPRET', 'PSA_POSE_TRITON', 'PYTEST_ADDOPTS')
+    inherited = {k: v for k, v in os.environ.items() if k not in settled}
+    result = subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=HERE.parents[2],
+        env=inherited | environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    print(result.stdout)
+    if result.returncode:
+        pytest.fail(f'{result.stdout}\n{result.stderr}', pytrace=False)
+
+
+def pytest_in_a_process(*arguments: object, **environment: str) -> None:
+    run('-m', 'pytest', '-p', 'no:xdist', '-p', 'no:cacheprovider', *arguments, **environment)
+
+
+def test_through_the_interpreter():
+    pytest_in_a_process(HERE / 'kernel_checks.py', TRITON_INTERPRET='1')
+
+
+def test_all_of_psa_through_the_interpreter():
+    """What PSA promises, from extremes in float16 to second derivatives, with kernels in it."""
+    skipped = 'not compiles and not exports and not arguments and not inputs'
+    pytest_in_a_process(HERE / 'test_psa.py', '-k', skipped, TRITON_INTERPRET='1')
+
+
+def test_compile_for_a_gpu_without_one(tmp_path):
+    """Types, shapes and registers, of which the interpreter knows nothing."""
+    run(HERE / 'compile_kernels.py', TRITON_CACHE_DIR=str(tmp_path))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_on_the_gpu():
+    pytest_in_a_process(HERE / 'kernel_checks.py')

@@ -1,0 +1,8 @@
+"""`psa-pose info` from a checkout."""
+
+import sys
+
+from psa_pose.cli import main
+
+if __name__ == '__main__':
+    sys.exit(main(['info', *sys.argv[1:]]))
