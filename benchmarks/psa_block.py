@@ -1,7 +1,7 @@
 """PSA beside what it replaces and what it is added to, in one run on one machine.
 
     python benchmarks/psa_block.py --shapes w32-256x192 --batch 1 32 --threads 1 2
-    python benchmarks/psa_block.py --device cuda --dtype bfloat16 --shapes all --json psa.json
+    python benchmarks/psa_block.py --device cuda --batch 32 --dtype float32 bfloat16 --json psa.json
 
 For every shape, forward (inference) and forward + backward (training), the columns are
 
@@ -11,9 +11,16 @@ For every shape, forward (inference) and forward + backward (training), the colu
 - of a block: PSA's time as a share of that of a residual block without attention: two 3x3
   convolutions with BatchNorm, ReLU and the addition;
 - of the floor: PSA's time over that of moving the bytes, at the speed of a copy of x: 3 maps
-  forward (x read twice, one written) and 5 more backward (x and dy read twice, dx written);
+  forward (x read twice, one written) and 5 more backward (x and dy read twice, dx written); on a
+  GPU the other way round, the share of the memory's speed that is reached;
 - kept: what the forward pass stores for the backward, in maps of the size of x, PSA | spelled out
   (without x itself, which both keep); on a GPU also the peak memory of a step.
+
+On a GPU a step is replayed from a CUDA graph, between two events and after the caches were filled
+with something else, so that the milliseconds are the GPU's own; `eager` is what the step takes when
+Python launches it, back to back, and how many times as long the spelled-out form takes then. The
+floor's speed is that of one large copy, and the last lines say how many rows reach 5 times the
+spelled-out form and, of the large maps (`LARGE` bytes), 70% of the floor.
 
 Contestants take turns within every round, and a ratio is the median over rounds of the ratios in
 one round: machines drift, so only neighbours in time are compared. The range is the quartiles.
@@ -26,6 +33,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -79,12 +87,18 @@ class BasicBlock(nn.Module):
         return (self.body(x) + x).relu_()
 
 
-class Bench:
-    """One shape, batch, dtype and number of threads."""
+FORMATS = {'contiguous': torch.contiguous_format, 'channels_last': torch.channels_last}
+LARGE = 2**24  # bytes of x; below, the time of a kernel is not that of its bytes alone
 
-    def __init__(self, shape: Shape, batch: int, dtype: torch.dtype, device: str) -> None:
-        size = (batch, *shape)
-        self.x = torch.randn(size, device=device, dtype=dtype)
+
+class Bench:
+    """One shape, batch, dtype, memory format and number of threads."""
+
+    def __init__(
+        self, shape: Shape, batch: int, dtype: torch.dtype, device: str, memory_format: str
+    ) -> None:
+        x = torch.randn((batch, *shape), device=device, dtype=dtype)
+        self.x = x.to(memory_format=FORMATS[memory_format])
         self.dy = torch.randn_like(self.x)
         self.autocast = torch.autocast(device, dtype, enabled=dtype != torch.float32)
         self.device = device
@@ -107,6 +121,7 @@ class Bench:
         return train if training else inference
 
     def seconds(self, step: Callable[[], None], repeats: int) -> float:
+        """Wall-clock time of a step, one after another."""
         self.synchronize()
         start = time.perf_counter()
         for _ in range(repeats):
@@ -114,22 +129,48 @@ class Bench:
         self.synchronize()
         return (time.perf_counter() - start) / repeats
 
+    def gpu_seconds(self, step: Callable[[], None], repeats: int) -> float:
+        """The GPU's time of a step that finds nothing of its own in the caches."""
+        events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(repeats)]
+        for start, end in events:
+            cache_filler().sum()  # read, because what was written would still have to leave
+            start.record()
+            step()
+            end.record()
+        self.synchronize()
+        return statistics.median(start.elapsed_time(end) for start, end in events) / 1e3
+
     def synchronize(self) -> None:
         if self.device == 'cuda':
             torch.cuda.synchronize()
+
+    def captured(self, step: Callable[[], None]) -> Callable[[], None]:
+        """The step's kernels as one CUDA graph."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):  # compiles kernels, and lets libraries choose theirs
+                step()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            step()
+        return graph.replay
 
     def rounds(
         self, steps: dict[str, Callable[[], None]], rounds: int, slot: float
     ) -> dict[str, list[float]]:
         """Each contestant's seconds, one value a round; a turn lasts about `slot` seconds."""
-        repeats = {}
+        repeats, clocks = {}, {}
         for name, step in steps.items():
+            replayed = self.device == 'cuda' and not name.startswith('eager')
+            clocks[name] = self.gpu_seconds if replayed else self.seconds
             self.seconds(step, 2)  # allocator, cuDNN and page tables warm up
             repeats[name] = max(1, round(slot / self.seconds(step, 2)))
         times: dict[str, list[float]] = {name: [] for name in steps}
         for _ in range(rounds):
             for name, step in steps.items():
-                times[name].append(self.seconds(step, repeats[name]))
+                times[name].append(clocks[name](step, repeats[name]))
         return times
 
     def kept_maps(self, module: nn.Module, function: Callable) -> float:
@@ -166,11 +207,35 @@ def quartiles(values: list[float]) -> tuple[float, float, float]:
     return middle, low, high
 
 
+@lru_cache
+def cache_filler() -> Tensor:
+    return torch.ones(2**26, device='cuda')
+
+
+@lru_cache
+def gpu_bandwidth() -> float:
+    """Bytes read and written in a second by a copy far larger than the caches."""
+    source = torch.randn(2**28, device='cuda')
+    target = torch.empty_like(source)
+    seconds = []
+    for _ in range(20):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        target.copy_(source)
+        end.record()
+        torch.cuda.synchronize()
+        seconds.append(start.elapsed_time(end) / 1e3)
+    return 2 * source.nbytes / statistics.median(seconds)
+
+
 def measure(
     shape: Shape, kinds: list[str], bench: Bench, rounds: int, slot: float
 ) -> Iterator[dict]:
     """One row for each kind of PSA, in inference and in training."""
+    cuda = bench.device == 'cuda'
     block = BasicBlock(shape[0]).to(bench.device)
+    if not bench.x.is_contiguous():
+        block.to(memory_format=torch.channels_last)
     target = torch.empty_like(bench.x)
     for kind in kinds:
         psa = PSA(shape[0], **KINDS[kind]).to(bench.device)
@@ -183,8 +248,14 @@ def measure(
         for training in (False, True):
             steps = {name: bench.step(*pair, training) for name, pair in functions.items()}
             peaks = {name: bench.peak_mib(step) for name, step in steps.items()}
-            steps['copy'] = lambda: target.copy_(bench.x)
+            if cuda:
+                eager = {f'eager {name}': steps[name] for name in ('psa', 'spelled')}
+                steps = {name: bench.captured(step) for name, step in steps.items()} | eager
+            else:
+                steps['copy'] = lambda: target.copy_(bench.x)
             times = bench.rounds(steps, rounds, slot)
+            if cuda:
+                times['copy'] = [2 * bench.x.nbytes / gpu_bandwidth()] * rounds
 
             def ratio(
                 above: str, below: str, factor: float = 1.0, times: dict = times
@@ -192,9 +263,10 @@ def measure(
                 pairs = zip(times[above], times[below], strict=True)
                 return quartiles([a / (factor * b) for a, b in pairs])
 
-            yield {
+            row = {
                 'kind': kind,
                 'training': training,
+                'bytes_of_x': bench.x.nbytes,
                 'psa_ms': 1e3 * statistics.median(times['psa']),
                 'spelled_out': ratio('spelled', 'psa'),
                 'of_block': ratio('psa', 'block'),
@@ -202,6 +274,10 @@ def measure(
                 'kept_maps': kept,
                 'peak_mib': peaks,
             }
+            if cuda:
+                row['eager_ms'] = 1e3 * statistics.median(times['eager psa'])
+                row['eager_spelled_out'] = ratio('eager spelled', 'eager psa')
+            yield row
 
 
 def table(rows: list[dict], title: str) -> Table:
@@ -209,8 +285,8 @@ def table(rows: list[dict], title: str) -> Table:
     for name in ('CxHxW', 'batch', 'PSA', 'pass'):
         view.add_column(name, no_wrap=True)
     columns = ['PSA ms', 'spelled out', 'quartiles', 'of a block', 'of the floor', 'kept']
-    peak = any(row['peak_mib']['psa'] is not None for row in rows)
-    for name in columns + ['peak MiB'] * peak:
+    cuda = 'eager_ms' in rows[0]
+    for name in columns + ['peak MiB', 'eager ms', 'eager'] * cuda:
         view.add_column(name, justify='right', no_wrap=True)
     for row in rows:
         middle, low, high = row['spelled_out']
@@ -223,11 +299,12 @@ def table(rows: list[dict], title: str) -> Table:
             f'{"[red]" if middle < 1 else "[bold]"}{middle:.2f}x',
             f'{low:.1f}-{high:.1f}',
             f'{row["of_block"][0]:.0%}',
-            f'{row["of_floor"][0]:.1f}x',
+            f'{1 / row["of_floor"][0]:.0%}' if cuda else f'{row["of_floor"][0]:.1f}x',
             f'{row["kept_maps"]["psa"]:.2f} | {row["kept_maps"]["spelled"]:.2f}',
         ]
-        if peak:
+        if cuda:
             cells.append(f'{row["peak_mib"]["psa"]:.1f} | {row["peak_mib"]["spelled"]:.1f}')
+            cells += [f'{row["eager_ms"]:.3f}', f'{row["eager_spelled_out"][0]:.2f}x']
         view.add_row(*cells)
     return view
 
@@ -236,19 +313,25 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    presets = f'{", ".join(SHAPES)}, all, or CxHxW'
-    parser.add_argument('--shapes', nargs='+', default=['w32-256x192'], help=presets)
+    presets = f'{", ".join(SHAPES)}, all, or CxHxW; default: w32-256x192, on a GPU also w48-384x288'
+    parser.add_argument('--shapes', nargs='+', help=presets)
     parser.add_argument('--kinds', nargs='+', default=['parallel', 'sequential'], choices=KINDS)
     parser.add_argument('--batch', nargs='+', type=int, default=[1, 32])
     parser.add_argument('--dtype', nargs='+', default=['float32'], help='float32, bfloat16 ...')
     parser.add_argument('--threads', nargs='+', type=int, default=[1])
     parser.add_argument('--device', default='cpu', choices=['cpu', 'cuda'])
+    default = 'default: channels_last on a GPU, as in training, and contiguous on a CPU'
+    parser.add_argument('--memory-format', choices=FORMATS, help=default)
     parser.add_argument('--rounds', type=int, default=15)
     parser.add_argument('--quick', action='store_true', help='few short rounds, batch 8')
     parser.add_argument('--json', type=Path, help='write every number here')
     args = parser.parse_args()
     if args.quick:
         args.rounds, args.batch = 5, [8]
+    if args.shapes is None:
+        args.shapes = ['w32-256x192'] + ['w48-384x288'] * (args.device == 'cuda')
+    if args.memory_format is None:
+        args.memory_format = 'channels_last' if args.device == 'cuda' else 'contiguous'
     return args
 
 
@@ -272,7 +355,7 @@ def resolve(names: list[str]) -> list[Shape]:
 def main() -> None:
     args = parse_args()
     torch.manual_seed(0)
-    console = Console(width=None if sys.stdout.isatty() else 130)
+    console = Console(width=None if sys.stdout.isatty() else 160)
     results = []
     for dtype_name in args.dtype:
         for threads in args.threads:
@@ -280,14 +363,24 @@ def main() -> None:
             rows = []
             for shape in resolve(args.shapes):
                 for batch in args.batch:
-                    bench = Bench(shape, batch, getattr(torch, dtype_name), args.device)
+                    dtype = getattr(torch, dtype_name)
+                    bench = Bench(shape, batch, dtype, args.device, args.memory_format)
                     for row in measure(shape, args.kinds, bench, args.rounds, slot=0.01):
                         rows.append({'shape': shape, 'batch': batch, **row})
             where = f'{threads} thread(s)' if args.device == 'cpu' else torch.cuda.get_device_name()
-            console.print(table(rows, f'{dtype_name}, {where}, torch {torch.__version__}'))
+            title = f'{dtype_name}, {args.memory_format}, {where}, torch {torch.__version__}'
+            console.print(table(rows, title))
             results += [{'dtype': dtype_name, 'threads': threads, **row} for row in rows]
     slower = [row for row in results if row['spelled_out'][0] < 1]
     console.print(f'slower than spelled out: {len(slower)} of {len(results)} rows')
+    if args.device == 'cuda':
+        training = [row for row in results if row['training']]
+        large = [row for row in training if row['bytes_of_x'] >= LARGE]
+        fast = sum(row['spelled_out'][0] >= 5 for row in training)
+        near = sum(row['of_floor'][0] <= 1 / 0.7 for row in large)
+        console.print(f'a large copy moves {gpu_bandwidth() / 1e12:.2f} TB/s')
+        console.print(f'fwd+bwd, 5 times the spelled-out form: {fast} of {len(training)} rows')
+        console.print(f'fwd+bwd, 70% of the floor: {near} of {len(large)} rows of large maps')
     if args.json:
         args.json.write_text(json.dumps({'torch': torch.__version__, 'rows': results}, indent=1))
 

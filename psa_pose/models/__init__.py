@@ -4,13 +4,14 @@ from psa_pose.models.attention import CBAM, GC, PSA, SE, DensePSA, NonLocal
 from psa_pose.models.backbones import HRNet, ResNet
 from psa_pose.models.estimator import TopdownPoseEstimator
 from psa_pose.models.heads import HeatmapHead
-from psa_pose.models.losses import KeypointMSELoss
+from psa_pose.models.losses import CombinedTargetMSELoss, KeypointMSELoss
 
 __all__ = [
     'CBAM',
     'GC',
     'PSA',
     'SE',
+    'CombinedTargetMSELoss',
     'DensePSA',
     'HRNet',
     'HeatmapHead',

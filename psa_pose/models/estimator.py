@@ -1,26 +1,15 @@
 """The top-down estimator: pixels and keypoints in, a loss or keypoints out."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from psa_pose.codecs import HeatmapCodec
 from psa_pose.errors import ConfigError
 from psa_pose.registry import MODELS
 from psa_pose.structures import KeypointInfo, PoseBatch, PosePrediction
-
-
-class Codec(Protocol):
-    """What the estimator needs of a codec; see `psa_pose.codecs`."""
-
-    input_size: tuple[int, int]
-
-    def encode(self, keypoints: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-        """Keypoints to heatmaps and weights."""
-
-    def decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
-        """Heatmaps to keypoints and scores."""
 
 
 @MODELS.register_module()
@@ -55,19 +44,22 @@ class TopdownPoseEstimator(nn.Module):
 
     Args:
         backbone: config; its module says `out_channels`.
-        head: config; its width is the dataset's K.
+        head: config; its width is the dataset's K times the codec's channels a keypoint.
         codec: makes targets and reads heatmaps; the top-level `codec` of a config file, built.
         info: the dataset's keypoints.
         data_preprocessor: config, or None for ImageNet's normalisation.
         test_cfg: `flip_test` averages with the mirrored crop; `shift_heatmap` moves the mirrored
-            heatmap by the one pixel that a stride of 4 misaligns it (the field's habit).
+            heatmap by the one pixel that a stride of 4 misaligns it (the field's habit), unless
+            the codec does not need it.
     """
+
+    flip_indices: Tensor
 
     def __init__(
         self,
         backbone: Mapping[str, Any],
         head: Mapping[str, Any],
-        codec: Codec,
+        codec: HeatmapCodec,
         info: KeypointInfo,
         data_preprocessor: Mapping[str, Any] | None = None,
         test_cfg: Mapping[str, Any] | None = None,
@@ -83,13 +75,13 @@ class TopdownPoseEstimator(nn.Module):
             head,
             at='head',
             in_channels=self.backbone.out_channels,
-            out_channels=info.num_keypoints,
+            out_channels=info.num_keypoints * codec.channels_per_keypoint,
         )
-        self.flip_test, self.shift_heatmap = _read_test_cfg(test_cfg or {})
+        self.flip_test, self.shift_heatmap = _read_test_cfg(test_cfg or {}, codec.shift_heatmap)
         self.register_buffer('flip_indices', torch.tensor(info.flip_indices), persistent=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Heatmaps (B, K, H / 4, W / 4) of normalised images (B, 3, H, W)."""
+        """Heatmaps (B, channels, H / 4, W / 4) of normalised images (B, 3, H, W)."""
         return self.head(self.backbone(inputs))
 
     def loss(self, batch: PoseBatch) -> Tensor:
@@ -99,17 +91,17 @@ class TopdownPoseEstimator(nn.Module):
         if heatmaps.shape != targets.shape:
             raise ConfigError(
                 f'codec.heatmap_size: targets have shape {tuple(targets.shape)}, but the model '
-                f'makes heatmaps of shape {tuple(heatmaps.shape)} (batch, K, height, width)'
+                f'makes heatmaps of shape {tuple(heatmaps.shape)} (batch, channels, height, width)'
             )
         return self.head.loss(heatmaps, targets, weights)
 
     def heatmaps(self, batch: PoseBatch) -> Tensor:
-        """Heatmaps of a batch (B, K, H, W), float32; with `flip_test` of both crops' mean."""
+        """Heatmaps of a batch (B, channels, H, W), float32; with `flip_test` both crops' mean."""
         inputs = self.data_preprocessor(batch.crop)
         heatmaps = self(inputs).float()
         if not self.flip_test:
             return heatmaps
-        flipped = self(inputs.flip(3)).float().flip(3)[:, self.flip_indices]
+        flipped = self.codec.mirror(self(inputs.flip(3)).float(), self.flip_indices)
         if self.shift_heatmap:
             flipped = torch.cat([flipped[..., :1], flipped[..., :-1]], dim=-1)
         return (heatmaps + flipped) / 2
@@ -121,8 +113,8 @@ class TopdownPoseEstimator(nn.Module):
         return PosePrediction(keypoints @ linear.mT + offset.unsqueeze(1), scores)
 
 
-def _read_test_cfg(test_cfg: Mapping[str, Any]) -> tuple[bool, bool]:
-    known = {'flip_test': True, 'shift_heatmap': True}
+def _read_test_cfg(test_cfg: Mapping[str, Any], shift_heatmap: bool) -> tuple[bool, bool]:
+    known = {'flip_test': True, 'shift_heatmap': shift_heatmap}
     if unknown := set(test_cfg) - set(known):
         raise ValueError(f'test_cfg has no {sorted(unknown)}; it has {sorted(known)}')
     options = {**known, **test_cfg}

@@ -1,4 +1,4 @@
-"""When PSA runs as Triton kernels, and with which blocks: see `polarize_kernels` for the kernels.
+"""When PSA runs as Triton kernels, and with which blocks: the kernels are in `polarize_kernels`.
 
 They take CUDA tensors of float32, bfloat16 or float16, contiguous or channels-last, of up to
 `MAX_CHANNELS` channels. Everything else goes to plain PyTorch, as does everything with the
@@ -99,7 +99,7 @@ def backward(
     x: Tensor, weights: Weights, vectors: Tensor, options: Options, dy: Tensor
 ) -> tuple[Tensor, Weights]:
     """The gradients of x and, in float32, of the weights."""
-    from psa_pose.models.attention import polarize_kernels as kernels
+    from psa_pose.models.attention import polarize_kernels_backward as kernels
 
     w = _dense(weights)
     batch, channels, pixels = x.shape[0], x.shape[1], x.shape[2] * x.shape[3]
@@ -168,8 +168,8 @@ def cut(batch: int, channels: int, pixels: int, last: bool, values: int) -> Bloc
     block_c = _power_of_2(channels)
     warps = 8 if block_c >= 256 else 4
     size = max(1, 32 * warps * values // block_c)
-    if not last and size < 16:  # neighbours in memory are pixels: half a cache line of float32
-        size, warps = 16, 16 * block_c // (32 * values)
+    if not last:  # neighbours in memory are pixels: a sector of float32 at least
+        size = max(8, size)
     # small maps in four tiles or more, so that a batch of 32 fills the chip
     size = min(size, max(16, _power_of_2(pixels) // 4), _power_of_2(pixels))
     count = -(-pixels // size)

@@ -10,16 +10,16 @@ from psa_pose.registry import MODELS
 
 @MODELS.register_module()
 class HeatmapHead(nn.Module):
-    """Transposed convolutions, each twice the resolution, and one 1x1 convolution a keypoint.
+    """Transposed convolutions, each twice the resolution, and one 1x1 convolution a heatmap.
 
     Args:
         in_channels: of the features; given by the backbone.
-        out_channels: K; given by the dataset.
+        out_channels: K, times three with offsets; given by dataset and codec.
         deconv_out_channels: of each transposed 4x4 convolution; empty for HRNet.
         loss: config of the loss.
 
     Shapes:
-        (B, in_channels, H, W) -> (B, K, H * 2**D, W * 2**D) for D transposed convolutions
+        (B, in_channels, H, W) -> (B, out_channels, H * 2**D, W * 2**D), D transposed convolutions
     """
 
     def __init__(

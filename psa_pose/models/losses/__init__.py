@@ -1,5 +1,5 @@
 """Losses of heatmaps."""
 
-from psa_pose.models.losses.heatmap_loss import KeypointMSELoss
+from psa_pose.models.losses.heatmap_loss import CombinedTargetMSELoss, KeypointMSELoss
 
-__all__ = ['KeypointMSELoss']
+__all__ = ['CombinedTargetMSELoss', 'KeypointMSELoss']

@@ -7,6 +7,7 @@ imported, and any test may have imported it.
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +16,11 @@ import torch
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.skipif(find_spec('triton') is None, reason='Triton is not installed')
+
+recent = find_spec('triton') and tuple(map(int, version('triton').split('.')[:2])) >= (3, 9)
+interpreted = pytest.mark.skipif(
+    not recent, reason='the interpreter before Triton 3.9 may not work with NumPy 2.4'
+)
 
 
 def run(*command: object, **environment: str) -> None:
@@ -38,19 +44,21 @@ def pytest_in_a_process(*arguments: object, **environment: str) -> None:
     run('-m', 'pytest', '-p', 'no:xdist', '-p', 'no:cacheprovider', *arguments, **environment)
 
 
+@interpreted
 def test_through_the_interpreter():
     pytest_in_a_process(HERE / 'kernel_checks.py', TRITON_INTERPRET='1')
 
 
+@interpreted
 def test_all_of_psa_through_the_interpreter():
     """What PSA promises, from extremes in float16 to second derivatives, with kernels in it."""
-    skipped = 'not compiles and not exports and not arguments and not inputs'
-    pytest_in_a_process(HERE / 'test_psa.py', '-k', skipped, TRITON_INTERPRET='1')
+    no_kernels = 'compiles or exports or do_not_fit or official or equals or gradients_and_their'
+    pytest_in_a_process(HERE / 'test_psa.py', '-k', f'not ({no_kernels})', TRITON_INTERPRET='1')
 
 
 def test_compile_for_a_gpu_without_one(tmp_path):
     """Types, shapes and registers, of which the interpreter knows nothing."""
-    run(HERE / 'compile_kernels.py', TRITON_CACHE_DIR=str(tmp_path))
+    run(HERE / 'compile_kernels.py', '48x48x36', TRITON_CACHE_DIR=str(tmp_path))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')

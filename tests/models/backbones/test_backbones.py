@@ -176,3 +176,27 @@ def test_attention_stands_in_every_block_of_the_chosen_stages(config: dict[str, 
 def test_bad_configs_are_named(config: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         MODELS.build(config, at='backbone')
+
+
+@pytest.mark.parametrize('layout', ['parallel', 'sequential'])
+@pytest.mark.parametrize(
+    'config',
+    [{'type': 'ResNet', 'depth': depth} for depth in (18, 34, 50, 101, 152)]
+    + [{'type': 'HRNet', 'arch': arch} for arch in ('tiny', 'w18', 'w32', 'w48')],
+    ids=lambda config: str(config.get('depth', config.get('arch'))),
+)
+def test_identity_init_leaves_a_trained_network_as_it_was(
+    config: dict[str, Any], layout: str
+) -> None:
+    torch.manual_seed(0)
+    plain = MODELS.build(config).eval()
+    for module in plain.modules():  # statistics as of a trained network
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
+    attention = {'type': 'PSA', 'layout': layout, 'identity_init': True}
+    model = MODELS.build({**config, 'attention': attention}).eval()
+    missing, unexpected = model.load_state_dict(plain.state_dict(), strict=False)
+    assert unexpected == [] and missing and all('.attention.' in name for name in missing)
+    x = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(x), plain(x), rtol=1e-5, atol=1e-5)
