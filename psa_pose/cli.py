@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from psa_pose.errors import PSAPoseError
+from psa_pose.errors import ConfigError, PSAPoseError
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -45,7 +45,21 @@ def _parser() -> argparse.ArgumentParser:
     test.set_defaults(command=_test)
     _common(test)
     test.add_argument('checkpoint', type=Path, help='checkpoint file')
-    test.add_argument('--out', type=Path, metavar='JSON', help="predictions in COCO's format")
+    test.add_argument(
+        '--out',
+        type=Path,
+        metavar='FILE',
+        help="predictions as JSON in the dataset's format; of MPII also as pred.mat",
+    )
+    test.add_argument(
+        '--boxes',
+        metavar='FILE|gt',
+        help="person boxes: a detector's, a JSON in COCO's result format, or those of the ground "
+        "truth; default: the config's bbox_file, or else ground truth",
+    )
+    test.add_argument(
+        '--box-thr', type=float, metavar='T', help='use detections with a score above; default: 0'
+    )
     test.add_argument('--metrics', type=Path, metavar='JSON', help='the numbers')
     test.add_argument('--show-dir', type=Path, metavar='DIR', help='pictures of the predictions')
 
@@ -68,6 +82,64 @@ def _parser() -> argparse.ArgumentParser:
     )
     info.add_argument('--json', type=Path, metavar='FILE', help='the numbers')
     _cfg_options(info)
+
+    errors = commands.add_parser(
+        'analyze-errors',
+        help='why a model loses AP',
+        description='Errors of a results file by kind, and what each kind costs in AP.',
+    )
+    errors.set_defaults(command=_analyze_errors)
+    errors.add_argument('results', type=Path, help="predictions in COCO's format (test --out)")
+    errors.add_argument(
+        '--ann', type=Path, required=True, metavar='FILE', help='ground truth, a COCO-style JSON'
+    )
+    errors.add_argument('--out', type=Path, metavar='DIR', help='for diagnosis.json and plots')
+    errors.add_argument(
+        '--match-oks', type=float, metavar='T', help='OKS of a person and its detection: 0.1'
+    )
+    errors.add_argument(
+        '--good', type=float, metavar='T', help='similarity of a right keypoint: 0.85'
+    )
+    errors.add_argument(
+        '--near', type=float, metavar='T', help='similarity of a keypoint near a place: 0.5'
+    )
+    errors.add_argument(
+        '--any-part',
+        action='store_true',
+        help='confusions with any keypoint; default: with the same one and its mirror image',
+    )
+    errors.add_argument(
+        '--cure',
+        choices=('truth', 'paper'),
+        help="put cured keypoints onto their labels (default), or as far off as in the paper's AP",
+    )
+    errors.add_argument(
+        '--pck-thr', type=float, metavar='T', help="share of the box' larger side: 0.2"
+    )
+
+    data = commands.add_parser(
+        'prepare-data',
+        help='bring COCO or MPII into place',
+        description='Find or fetch archives, check and unpack them, convert, say what is missing.',
+    )
+    data.add_argument('dataset', choices=('coco', 'mpii'))
+    data.add_argument('root', type=Path, nargs='?', help='its folder; default: data/<dataset>')
+    data.add_argument(
+        '--archives', type=Path, metavar='DIR', help='where archives are; default: <root>/archives'
+    )
+    data.add_argument(
+        '--download', action='store_true', help='fetch what is missing, to the archives'
+    )
+    data.add_argument('--check', action='store_true', help='change nothing, say what is there')
+    data.add_argument(
+        '--unverified',
+        action='store_true',
+        help='take archives whose size or checksum is not the published one',
+    )
+    data.add_argument(
+        '--mirror', metavar='URL', help='fetch URL/<archive> instead of the published address'
+    )
+    data.set_defaults(command=_prepare_data)
 
     demo = commands.add_parser('demo-data', help='render people to train and evaluate on')
     demo.set_defaults(command=_demo_data)
@@ -123,6 +195,8 @@ def _test(args: argparse.Namespace) -> None:
         out=args.out,
         metrics_file=args.metrics,
         show_dir=args.show_dir,
+        boxes=args.boxes,
+        box_thr=args.box_thr,
     )
 
 
@@ -135,6 +209,33 @@ def _info(args: argparse.Namespace) -> None:
         input_size=args.input_size,
         paper=args.paper,
         json_file=args.json,
+    )
+
+
+def _analyze_errors(args: argparse.Namespace) -> None:
+    from psa_pose.engine.analyze_errors import analyze_errors
+    from psa_pose.evaluation.diagnosis import Options
+
+    names = ('match_oks', 'good', 'near', 'any_part', 'cure', 'pck_thr')
+    given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    try:
+        options = Options(**given)
+    except ValueError as error:
+        raise ConfigError(f'options: {error}') from None
+    analyze_errors(args.results, args.ann, args.out, options)
+
+
+def _prepare_data(args: argparse.Namespace) -> None:
+    from psa_pose.datasets.prepare import prepare
+
+    prepare(
+        args.dataset,
+        args.root or Path('data', args.dataset),
+        archives=args.archives,
+        fetch=args.download,
+        check=args.check,
+        unverified=args.unverified,
+        mirror=args.mirror,
     )
 
 

@@ -117,6 +117,17 @@ COCO_KEYPOINTS = _coco_like(
     '15-13 13-11 16-14 14-12 11-12 5-11 6-12 5-6 5-7 6-8 7-9 8-10 1-2 0-1 0-2 1-3 2-4 3-5 4-6',
 )
 
+_MPII_NAMES = (
+    'right_ankle right_knee right_hip left_hip left_knee left_ankle pelvis thorax upper_neck'
+    ' head_top right_wrist right_elbow right_shoulder left_shoulder left_elbow left_wrist'
+)
+_MPII_BONES = '0-1 1-2 2-6 6-3 3-4 4-5 6-7 7-8 8-9 7-12 12-11 11-10 7-13 13-14 14-15'
+MPII_KEYPOINTS = KeypointInfo(
+    tuple(_MPII_NAMES.split()),
+    tuple((int(a), int(b)) for a, b in (bone.split('-') for bone in _MPII_BONES.split())),
+    *guess_sigmas(_MPII_NAMES.split()),
+)
+
 
 class PoseBatch(NamedTuple):
     """Persons as a worker emits them, cut out of their images and collated (B persons).

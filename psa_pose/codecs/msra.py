@@ -1,16 +1,26 @@
-"""Gaussian heatmaps as of Xiao, Wu, Wei: Simple Baselines for Human Pose Estimation (2018)."""
+"""Gaussian heatmaps of Simple Baselines (Xiao et al. 2018) and of DARK (Zhang et al. 2020)."""
 
 import math
 
 import torch
 from torch import Tensor
 
+from psa_pose.codecs.base import HeatmapCodec
+from psa_pose.codecs.blur import blur_kernel, blurred_window
+from psa_pose.codecs.gaussian import gaussian_heatmaps, nearest_pixel
+from psa_pose.codecs.maximum import maximum
+from psa_pose.codecs.refine import log_window, newton_step
 from psa_pose.registry import KEYPOINT_CODECS
 
 
 @KEYPOINT_CODECS.register_module()
-class MSRAHeatmap:
-    """One Gaussian a keypoint, centred on the nearest heatmap pixel; argmax with a quarter shift.
+class MSRAHeatmap(HeatmapCodec):
+    """One Gaussian a keypoint.
+
+    Centred on the nearest heatmap pixel and read by the maximum with a quarter shift (Xiao, Wu,
+    Wei: Simple Baselines for Human Pose Estimation, 2018); or, `unbiased`, centred where the
+    keypoint is and read by a Taylor expansion (Zhang et al.: Distribution-Aware Coordinate
+    Representation for Human Pose Estimation, 2020).
 
     A crop pixel x stands at x * heatmap_size / input_size in the heatmap, as in the field's
     published weights.
@@ -18,95 +28,82 @@ class MSRAHeatmap:
     Args:
         input_size: (width, height) of the crop in pixels.
         heatmap_size: (width, height) of the heatmap in pixels.
-        sigma: of the Gaussian, in heatmap pixels; it is cut off at 3 sigma.
+        sigma: of the Gaussian, in heatmap pixels; a biased one is cut off at 3 sigma.
+        unbiased: DARK.
+        blur_kernel_size: of the Gaussian blur before the Taylor expansion, in heatmap pixels;
+            11 belongs to sigma 2, 17 to sigma 3.
     """
 
     def __init__(
-        self, input_size: tuple[int, int], heatmap_size: tuple[int, int], sigma: float = 2.0
+        self,
+        input_size: tuple[int, int],
+        heatmap_size: tuple[int, int],
+        sigma: float = 2.0,
+        unbiased: bool = False,
+        blur_kernel_size: int = 11,
     ) -> None:
-        if min(*input_size, *heatmap_size) < 1 or sigma <= 0:
-            raise ValueError(
-                f'sizes and sigma must be positive, got input_size={input_size}, '
-                f'heatmap_size={heatmap_size}, sigma={sigma}'
-            )
-        self.input_size = (int(input_size[0]), int(input_size[1]))
-        self.heatmap_size = (int(heatmap_size[0]), int(heatmap_size[1]))
+        super().__init__(input_size, heatmap_size)
+        if sigma <= 0:
+            raise ValueError(f'sigma must be positive, got {sigma}')
         self.sigma = float(sigma)
+        self.unbiased = unbiased
+        self.kernel = blur_kernel(blur_kernel_size)
 
     def encode(self, keypoints: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-        """Targets of a batch.
-
-        Args:
-            keypoints: (B, K, 2) in crop pixels.
-            visible: (B, K), 1 where labelled.
-
-        Returns:
-            Heatmaps (B, K, H, W) with values in [0, 1], and weights (B, K): `visible`, and 0
-            where no pixel of a keypoint's Gaussian lies inside the map.
-        """
-        width, height = self.heatmap_size
-        radius = self.sigma * 3
-        centre = torch.floor(keypoints / self._stride(keypoints) + 0.5)
-        size = centre.new_tensor([width, height])
-        reaches = ((centre >= -radius) & (centre <= size - 1 + radius)).all(-1)
-        weights = visible * reaches
-        columns = self._gaussian(centre[..., 0], width, radius)
-        rows = self._gaussian(centre[..., 1], height, radius)
-        # A Gaussian is separable: two short vectors and one product instead of K x H x W exponents.
-        rows = rows * (weights > 0).unsqueeze(-1)
-        return rows.unsqueeze(-1) * columns.unsqueeze(-2), weights
+        """Targets with values in [0, 1]; see `HeatmapCodec.encode`."""
+        x, y = self._on_heatmap(keypoints)
+        if self.unbiased:
+            return gaussian_heatmaps((x, y), visible, self.heatmap_size, self.sigma)
+        pixel = nearest_pixel(x), nearest_pixel(y)
+        return gaussian_heatmaps(pixel, visible, self.heatmap_size, self.sigma, cut=pixel)
 
     def decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
-        """Keypoints of a batch.
+        """Keypoints and scores; see `HeatmapCodec.decode`."""
+        heatmaps = heatmaps.contiguous()
+        x, y, scores = maximum(heatmaps)
+        refine = self._taylor_step if self.unbiased else self._quarter_shift
+        dx, dy = refine(heatmaps, x, y, scores)
+        return self._on_crop(x + dx, y + dy, scores), scores
 
-        The maximum is moved a quarter pixel towards the higher of its neighbours. A maximum in
-        the last row or column has no outer neighbour: there a Gaussian of the codec's sigma
-        says whether the peak lies beyond the map, where the encoder puts the keypoints of the
-        crop's last pixels; it is moved half a pixel then.
-
-        Args:
-            heatmaps: (B, K, H, W).
-
-        Returns:
-            Keypoints (B, K, 2) in crop pixels and scores (B, K), the maxima.
+    def _taylor_step(
+        self, heatmaps: Tensor, x: Tensor, y: Tensor, scores: Tensor
+    ) -> tuple[Tensor, ...]:
+        """DARK: mu = m - D''(m)^-1 D'(m), with D the logarithm of the blurred heatmap at its
+        maximum m (the paper's equation 9); none within two pixels of the border.
         """
         height, width = heatmaps.shape[2:]
-        scores, index = heatmaps.flatten(2).max(-1)
-        x, y = index % width, torch.div(index, width, rounding_mode='floor')
-        row = heatmaps.gather(2, y[..., None, None].expand(-1, -1, 1, width)).squeeze(2)
-        column = heatmaps.gather(3, x[..., None, None].expand(-1, -1, height, 1)).squeeze(3)
-        shift = torch.stack([self._shift(row, x, y, scores), self._shift(column, y, x, scores)], -1)
-        keypoints = torch.stack([x, y], -1) + shift
-        return keypoints.to(heatmaps.dtype) * self._stride(heatmaps), scores
+        log = log_window(blurred_window(heatmaps, self.kernel, x, y, 2), scores, low=1e-10)
+        step = newton_step(
+            dx=(log[..., 2, 3] - log[..., 2, 1]) / 2,
+            dy=(log[..., 3, 2] - log[..., 1, 2]) / 2,
+            dxx=(log[..., 2, 4] - 2 * log[..., 2, 2] + log[..., 2, 0]) / 4,
+            dyy=(log[..., 4, 2] - 2 * log[..., 2, 2] + log[..., 0, 2]) / 4,
+            dxy=(log[..., 3, 3] - log[..., 1, 3] - log[..., 3, 1] + log[..., 1, 1]) / 4,
+        )
+        inside = (x > 1) & (x < width - 2) & (y > 1) & (y < height - 2)
+        return tuple(torch.where(inside, d, 0) for d in step)
 
-    def _shift(self, line: Tensor, at: Tensor, across: Tensor, peak: Tensor) -> Tensor:
-        """Quarter-pixel shift along one axis.
+    def _quarter_shift(
+        self, heatmaps: Tensor, x: Tensor, y: Tensor, scores: Tensor
+    ) -> tuple[Tensor, ...]:
+        """A quarter pixel towards the higher of the maximum's neighbours.
 
-        Args:
-            line: (B, K, L), the heatmap's values along the axis through the maximum.
-            at: (B, K), where on the line the maximum is.
-            across: (B, K), its place on the other axis.
-            peak: (B, K), the maximum.
+        A maximum in the last row or column has no outer neighbour: there a Gaussian of the
+        codec's sigma says whether the peak lies beyond the map, where the encoder puts the
+        keypoints of the crop's last pixels; it is moved half a pixel then.
         """
-        last = line.shape[-1] - 1
-        before = line.gather(-1, (at - 1).clamp(min=0).unsqueeze(-1)).squeeze(-1)
-        after = line.gather(-1, (at + 1).clamp(max=last).unsqueeze(-1)).squeeze(-1)
-        # No shift at 1 and along a first row or column: the field's published numbers have it so.
-        inner = torch.sign(after - before) * ((at > 1) & (at < last) & (across > 0))
-        beyond = (at == last) & (before > 0) & (peak > before * self._border_ratio)
-        return 0.25 * inner + 0.5 * beyond
+        height, width = heatmaps.shape[2:]
+        at, index = torch.stack([x, y], -1), (y * width + x).unsqueeze(-1)
+        last = at.new_tensor([width - 1, height - 1])
+        step = at.new_tensor([1, width])
+        ends = torch.cat([index - step * (at > 0), index + step * (at < last)], -1)
+        before, after = heatmaps.flatten(2).gather(2, ends).chunk(2, -1)
+        # None at 1 and along a first row or column: the field's published numbers have it so.
+        inner = torch.sign(after - before) * ((at > 1) & (at < last) & (at.flip(-1) > 0))
+        beyond = (at == last) & (before > 0) & (scores.unsqueeze(-1) > before * self._border_ratio)
+        return (0.25 * inner + 0.5 * beyond).unbind(-1)
 
     @property
     def _border_ratio(self) -> float:
         """g(last) / g(last - 1) of a Gaussian centred half a pixel beyond `last`."""
         return math.exp((1.5**2 - 0.5**2) / (2 * self.sigma**2))
-
-    def _stride(self, like: Tensor) -> Tensor:
-        ratio = [i / h for i, h in zip(self.input_size, self.heatmap_size, strict=True)]
-        return torch.tensor(ratio, dtype=like.dtype, device=like.device)
-
-    def _gaussian(self, centre: Tensor, length: int, radius: float) -> Tensor:
-        offset = torch.arange(length, dtype=centre.dtype, device=centre.device) - centre.unsqueeze(
-            -1
-        )
-        return torch.exp(-(offset**2) / (2 * self.sigma**2)) * (offset.abs() <= radius)

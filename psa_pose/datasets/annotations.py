@@ -1,7 +1,7 @@
 """A COCO-style JSON as flat arrays: small, and shared by forked workers instead of copied."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ class Persons:
     Attributes:
         id: (P,) int64, annotation ids.
         image_id: (P,) int64.
-        image_size: (P, 2) int32, width and height in pixels.
+        image_size: (P, 2) int32, width and height in pixels; 0, 0 where the file does not say.
         file_name: (P,) fixed-width bytes, UTF-8, relative to the image root.
-        bbox: (P, 4) float32, x1, y1, x2, y2 in image pixels, clipped to the image.
+        bbox: (P, 4) float32, x1, y1, x2, y2 in image pixels, clipped to the image (a detector's
+            boxes are as it gave them).
         box_score: (P,) float32, 1 for ground truth.
         keypoints: (P, K, 3) float32, x, y in image pixels and COCO's v (0, 1 or 2).
     """
@@ -38,11 +39,18 @@ class Persons:
         return len(self.id)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+LISTS = ('images', 'annotations', 'categories')
+
+
+def read_json(path: Path, lists: Sequence[str] = LISTS) -> dict[str, Any]:
     """Read a COCO-style JSON file.
 
+    Args:
+        path: the file.
+        lists: what it must have.
+
     Raises:
-        DataError: missing, not JSON, or without `images`, `annotations` and `categories`.
+        DataError: missing, not JSON, without one of `lists`, or an id that occurs twice.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -50,10 +58,25 @@ def read_json(path: Path) -> dict[str, Any]:
         raise DataError(f'annotation file {path}: {error.strerror}') from None
     except ValueError as error:
         raise DataError(f'annotation file {path} is not JSON: {error}') from None
-    for key in ('images', 'annotations', 'categories'):
+    for key in lists:
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise DataError(f"annotation file {path} has no list '{key}': not in COCO's format")
+    for key in ('images', 'annotations'):
+        _check_unique(content.get(key, []), f'annotation file {path}: {key}')
     return content
+
+
+def _check_unique(entries: list[Mapping[str, Any]], where: str) -> None:
+    """Of two entries with one id, an evaluation would see one in both places."""
+    seen: set[int] = set()
+    for entry in entries:
+        if not isinstance(entry, dict):
+            raise DataError(f'{where}: an entry that is no object: {entry}')
+        number = entry.get('id')
+        if isinstance(number, int):
+            if number in seen:
+                raise DataError(f'{where}: id {number} occurs twice')
+            seen.add(number)
 
 
 def keypoint_category(content: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
@@ -69,6 +92,18 @@ def keypoint_category(content: Mapping[str, Any], path: Path) -> Mapping[str, An
             f'{path}: expected one category with keypoints, found {len(found)} in {names}'
         )
     return found[0]
+
+
+def person_category(content: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
+    """The category with keypoints, or 'person' where none has any (`image_info_test-dev2017.json`).
+
+    Raises:
+        DataError: there is neither.
+    """
+    persons = [c for c in content['categories'] if c.get('name') == 'person']
+    if len(persons) == 1 and not any(c.get('keypoints') for c in content['categories']):
+        return persons[0]
+    return keypoint_category(content, path)
 
 
 def read_keypoint_info(path: Path) -> KeypointInfo:

@@ -1,45 +1,40 @@
 """Datasets in COCO's keypoint format."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
-from mmcv.transforms import BaseTransform
-from torch.utils.data import Dataset
-
-from psa_pose.datasets.annotations import Persons, keypoint_category, read_json, usable_persons
-from psa_pose.datasets.transforms import RandomFlip
-from psa_pose.datasets.transforms.affine import fix_aspect_ratio
+from psa_pose.datasets.annotations import (
+    Persons,
+    keypoint_category,
+    person_category,
+    read_json,
+    usable_persons,
+)
+from psa_pose.datasets.base import TopdownDataset
+from psa_pose.datasets.detections import describe, read_detections
 from psa_pose.errors import DataError
-from psa_pose.registry import DATASETS, TRANSFORMS, config_path
-from psa_pose.structures import COCO_KEYPOINTS, KeypointInfo, PoseBatch
-
-SampleKey = tuple[int, int] | int
-"""What the loader asks for: (epoch, person) in training, the person alone in evaluation."""
+from psa_pose.registry import DATASETS
+from psa_pose.structures import COCO_KEYPOINTS, KeypointInfo
 
 
 @DATASETS.register_module()
-class CocoStyleDataset(Dataset[PoseBatch]):
+class CocoStyleDataset(TopdownDataset):
     """Persons of any COCO-style JSON; K, names, skeleton and sigmas are the file's own.
 
+    Arguments are `TopdownDataset`'s and, for evaluation with a detector's boxes:
+
     Args:
-        ann_file: the JSON, relative to `data_root`.
-        data_root: folder of the dataset.
-        data_prefix: `dict(img=...)`, the folder of the images, relative to `data_root`.
-        pipeline: transforms, each a config.
-        input_size: (width, height) of the crop; given by the codec, not by the config.
-        bbox_padding: a person's box is grown by this factor.
-        on_error: 'raise' stops at an image that cannot be read; 'skip' warns, leaves the person
-            out of loss and results, and has it counted.
-        seed: of the augmentation, which depends on (seed, epoch, person) and nothing else.
+        bbox_file: JSON of detections, see `read_detections`; the images are still `ann_file`'s,
+            which then needs no annotations.
+        box_score_thr: detections with a score above are used.
+
+    Attributes:
+        category_id: of persons.
 
     Raises:
-        DataError: see `psa_pose.datasets.annotations`.
+        DataError: see `psa_pose.datasets.annotations` and `psa_pose.datasets.detections`.
     """
-
-    KEYPOINTS: ClassVar[KeypointInfo | None] = None
 
     def __init__(
         self,
@@ -51,129 +46,71 @@ class CocoStyleDataset(Dataset[PoseBatch]):
         bbox_padding: float = 1.25,
         on_error: str = 'raise',
         seed: int = 0,
+        bbox_file: str | None = None,
+        box_score_thr: float = 0.0,
+        unbiased_affine: bool = False,
     ) -> None:
-        if on_error not in ('raise', 'skip'):
-            raise ValueError(f"on_error must be 'raise' or 'skip', got '{on_error}'")
-        self.ann_file = Path(data_root, ann_file)
-        prefix = dict(data_prefix or {})
-        self.image_root = Path(data_root, prefix.pop('img', ''))
-        if prefix:
-            raise ValueError(f"data_prefix has 'img' and nothing else, got {sorted(prefix)}")
-        if not self.image_root.is_dir():
-            raise DataError(f'image root {self.image_root} is not a folder')
-        content = read_json(self.ann_file)
-        self.info = KeypointInfo.from_category(
-            keypoint_category(content, self.ann_file), str(self.ann_file)
+        if box_score_thr and not bbox_file:
+            raise ValueError(
+                'box_score_thr is for the boxes of a detector, but no bbox_file is set'
+            )
+        self.bbox_file = Path(bbox_file) if bbox_file else None
+        self.box_score_thr = box_score_thr
+        super().__init__(
+            ann_file,
+            pipeline,
+            input_size,
+            data_root,
+            data_prefix,
+            bbox_padding,
+            on_error,
+            seed,
+            unbiased_affine,
         )
-        self._check_keypoints()
-        self.persons: Persons = usable_persons(content, self.ann_file)
-        self.input_size = (int(input_size[0]), int(input_size[1]))
-        self.bbox_padding = bbox_padding
-        self.on_error = on_error
-        self.seed = seed
-        self.pipeline = []
-        for i, transform in enumerate(pipeline):
-            with config_path('pipeline'):
-                self.pipeline.append(TRANSFORMS.build(transform, at=str(i)))
-        self._warn_without_sides(self.pipeline)
-        self._flip_indices = np.array(self.info.flip_indices)
-        self._lower_body = self.info.lower_body
+
+    def _read(self) -> tuple[KeypointInfo, Persons]:
+        content = read_json(self.ann_file, lists=('images', 'categories'))
+        self.annotated = bool(content.get('annotations'))
+        if 'annotations' not in content and not self.bbox_file:
+            raise DataError(
+                f'annotation file {self.ann_file} has no annotations, and so no boxes of persons: '
+                "a detector's are needed (--boxes FILE, in a config the dataset's bbox_file)"
+            )
+        category = person_category(content, self.ann_file)
+        self.category_id = category['id']
+        info = self.KEYPOINTS
+        if info is None or 'keypoints' in category:
+            info = KeypointInfo.from_category(category, str(self.ann_file))
+        self._check_keypoints(info)
+        if not self.bbox_file:
+            return info, usable_persons(content, self.ann_file)
+        found = read_detections(
+            self.bbox_file,
+            content,
+            self.ann_file,
+            self.category_id,
+            info.num_keypoints,
+            self.box_score_thr,
+        )
+        self.boxes, self.boxes_left_out = found.source, describe(found.skipped)
+        return info, found.persons
 
     @classmethod
     def keypoint_info(cls, ann_file: Path) -> KeypointInfo:
-        """The dataset's keypoints without its persons; the file is read only where it must be."""
+        """See `TopdownDataset.keypoint_info`."""
         if cls.KEYPOINTS is not None:
             return cls.KEYPOINTS
         content = read_json(ann_file)
         return KeypointInfo.from_category(keypoint_category(content, ann_file), str(ann_file))
 
-    def __len__(self) -> int:
-        return len(self.persons)
-
-    def __getitem__(self, key: SampleKey) -> PoseBatch:
-        """The person as a batch entry of arrays; see `PoseBatch` for shapes."""
-        epoch, index = key if isinstance(key, tuple) else (None, key)
-        try:
-            results = self._raw(index)
-            if epoch is not None:
-                results['rng'] = np.random.default_rng((self.seed, epoch, index))
-            for transform in self.pipeline:
-                results = transform(results)
-        except DataError as error:
-            if self.on_error == 'raise':
-                raise
-            warnings.warn(f'skipped: {error}', stacklevel=2)
-            return self._blank(index)
-        return _sample(
-            results['crop'],
-            results['keypoints'].astype(np.float32),
-            results['visible'],
-            results['to_image'].astype(np.float32),
-            np.int64(index),
-            np.bool_(True),
-        )
-
-    def crop_scale(self, index: int) -> np.ndarray:
-        """(2,) width and height of what a person's crop shows, in image pixels."""
-        return fix_aspect_ratio(self._padded_box(index)[1], self.input_size)
-
-    def _padded_box(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Centre (2,) and padded width and height (2,) of a person's box, in image pixels."""
-        x1, y1, x2, y2 = self.persons.bbox[index].astype(np.float64)
-        return np.array([x1 + x2, y1 + y2]) / 2, np.array([x2 - x1, y2 - y1]) * self.bbox_padding
-
-    def _raw(self, index: int) -> dict[str, Any]:
-        """What the pipeline starts from."""
-        persons = self.persons
-        center, scale = self._padded_box(index)
-        keypoints = persons.keypoints[index]
-        return {
-            'img_path': self.image_root / persons.file_name[index].decode(),
-            'img_size': tuple(persons.image_size[index].tolist()),
-            'center': center,
-            'scale': scale,
-            'keypoints': keypoints[:, :2].astype(np.float64),
-            'visible': (keypoints[:, 2] > 0).astype(np.float32),
-            'input_size': self.input_size,
-            'flip_indices': self._flip_indices,
-            'lower_body': self._lower_body,
-        }
-
-    def _blank(self, index: int) -> PoseBatch:
-        """Stands in for a skipped person: weight 0 in the loss, left out of the results."""
-        width, height = self.input_size
-        k = self.info.num_keypoints
-        return _sample(
-            np.zeros((height, width, 3), np.uint8),
-            np.zeros((k, 2), np.float32),
-            np.zeros(k, np.float32),
-            np.eye(2, 3, dtype=np.float32),
-            np.int64(index),
-            np.bool_(False),
-        )
-
-    def _warn_without_sides(self, pipeline: Sequence[BaseTransform]) -> None:
-        mirrored = any(isinstance(transform, RandomFlip) for transform in pipeline)
-        if mirrored and self.info.flip_indices == tuple(range(self.info.num_keypoints)):
-            warnings.warn(
-                f"{self.ann_file}: RandomFlip mirrors persons, but no keypoints are named 'left' "
-                f"and 'right' of the same part: {list(self.info.names)}",
-                stacklevel=3,
-            )
-
-    def _check_keypoints(self) -> None:
+    def _check_keypoints(self, info: KeypointInfo) -> None:
         expected = self.KEYPOINTS
-        if expected is not None and expected.names != self.info.names:
+        if expected is not None and expected.names != info.names:
             raise DataError(
-                f'{self.ann_file}: {self.info.num_keypoints} keypoints {list(self.info.names)}, '
+                f'{self.ann_file}: {info.num_keypoints} keypoints {list(info.names)}, '
                 f'but {type(self).__name__} has {expected.num_keypoints}: {list(expected.names)}; '
                 "for keypoints of your own use type='CocoStyleDataset'"
             )
-
-
-def _sample(*fields: Any) -> PoseBatch:
-    """One person: arrays here, tensors once collated."""
-    return PoseBatch(*fields)
 
 
 @DATASETS.register_module()

@@ -7,10 +7,11 @@ from typing import Any
 import lightning as L
 from mmengine.config import Config
 
-from psa_pose.datasets import CocoStyleDataset, PoseDataLoader
+from psa_pose.codecs import HeatmapCodec
+from psa_pose.datasets import PoseDataLoader, TopdownDataset
 from psa_pose.engine.config import load_config
 from psa_pose.errors import ConfigError, nearest
-from psa_pose.evaluation import PoseMetric
+from psa_pose.evaluation import MetricGroup, PoseMetric
 from psa_pose.models import TopdownPoseEstimator
 from psa_pose.registry import DATASETS, KEYPOINT_CODECS, METRICS, MODELS, config_path
 from psa_pose.structures import KeypointInfo
@@ -34,9 +35,14 @@ def build_model(
     return MODELS.build(
         section(cfg, 'model'),
         at='model',
-        codec=KEYPOINT_CODECS.build(section(cfg, 'codec'), at='codec'),
+        codec=build_codec(cfg),
         info=info or keypoint_info(cfg),
     )
+
+
+def build_codec(cfg: Config) -> HeatmapCodec:
+    """The one codec of a config."""
+    return KEYPOINT_CODECS.build(section(cfg, 'codec'), at='codec')
 
 
 def keypoint_info(cfg: Config) -> KeypointInfo:
@@ -52,19 +58,21 @@ def keypoint_info(cfg: Config) -> KeypointInfo:
     raise ConfigError('config: no train_dataloader, val_dataloader or test_dataloader')
 
 
-def build_dataset(cfg: Config, name: str) -> CocoStyleDataset:
-    """The dataset of the loader `name`, for crops of the codec's size."""
+def build_dataset(cfg: Config, name: str) -> TopdownDataset:
+    """The dataset of the loader `name`, for crops as the codec needs them."""
+    codec = build_codec(cfg)
     with config_path(name):
         return DATASETS.build(
             section(section(cfg, name), 'dataset', name),
             at='dataset',
-            input_size=section(cfg, 'codec')['input_size'],
+            input_size=codec.input_size,
+            unbiased_affine=codec.unbiased_affine,
             seed=seed(cfg),
         )
 
 
 def build_loader(
-    cfg: Config, name: str, dataset: CocoStyleDataset, trainer: L.Trainer
+    cfg: Config, name: str, dataset: TopdownDataset, trainer: L.Trainer
 ) -> PoseDataLoader:
     """The loader `name`; its `batch_size` is one rank's, as in MMPose."""
     options = known_keys(section(cfg, name), ('dataset', 'batch_size', 'num_workers'), name)
@@ -83,9 +91,26 @@ def build_loader(
         raise ConfigError(f'{name}: {error}') from None
 
 
-def build_metric(cfg: Config, name: str, dataset: CocoStyleDataset) -> PoseMetric:
-    """The evaluator `name`, about a dataset's persons."""
-    return METRICS.build(section(cfg, name), at=name, dataset=dataset)
+def build_metric(cfg: Config, name: str, dataset: TopdownDataset) -> PoseMetric:
+    """The evaluator `name`, about a dataset's persons; a list makes a `MetricGroup`.
+
+    An entry of a list may have a `prefix` for the names of its numbers.
+    """
+    entries = section(cfg, name)
+    if not isinstance(entries, list | tuple):
+        return METRICS.build(entries, at=name, dataset=dataset)
+    if not entries:
+        raise ConfigError(f'{name}: an empty list, expected at least one metric')
+    metrics, prefixes = [], []
+    for i, entry in enumerate(entries):
+        options = dict(entry) if isinstance(entry, Mapping) else entry
+        prefixes.append(options.pop('prefix', '') if isinstance(options, dict) else '')
+        with config_path(name):
+            metrics.append(METRICS.build(options, at=str(i), dataset=dataset))
+    try:
+        return MetricGroup(metrics, prefixes)
+    except ValueError as error:
+        raise ConfigError(f'{name}: {error}') from None
 
 
 def seed(cfg: Config) -> int:

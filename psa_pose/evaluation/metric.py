@@ -1,6 +1,9 @@
 """What all metrics share: predictions of a dataset's persons, collected batch by batch."""
 
+import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,7 +11,7 @@ import numpy as np
 from psa_pose.errors import ResultError
 
 if TYPE_CHECKING:
-    from psa_pose.datasets import CocoStyleDataset
+    from psa_pose.datasets import TopdownDataset
 
 
 class PoseMetric(ABC):
@@ -18,23 +21,38 @@ class PoseMetric(ABC):
         dataset: whose persons are predicted.
 
     Attributes:
+        names: of its numbers, as far as they are known before they are computed.
+        decimals: that people are shown of a number.
         predictions: by person, keypoints (K, 2) in image pixels and scores (K,).
         skipped: persons whose image could not be read; they count as missed.
     """
 
-    def __init__(self, dataset: 'CocoStyleDataset') -> None:
+    names: tuple[str, ...] = ()
+    decimals = 4
+
+    def __init__(self, dataset: 'TopdownDataset') -> None:
         self.dataset = dataset
         self.reset()
 
     @property
     def boxes(self) -> str:
         """Where the persons' boxes come from."""
-        return 'ground truth'
+        return self.dataset.boxes
 
     @property
     @abstractmethod
     def title(self) -> str:
         """Names what the numbers are about, and the boxes' source."""
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether there is anything to measure against."""
+        return self.dataset.annotated
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader of the numbers must know."""
+        return []
 
     @abstractmethod
     def compute(self) -> dict[str, Any]:
@@ -47,6 +65,19 @@ class PoseMetric(ABC):
     @abstractmethod
     def results(self) -> Any:
         """The predictions in the format of the dataset's result files, ready for JSON."""
+
+    def write_results(self, path: Path) -> None:
+        """Write `results` as JSON."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(self.results()) + '\n')
+
+    def tables(self, numbers: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+        """Title and numbers of each table that people are shown; `numbers` from `compute`."""
+        return [(self.title, numbers)]
+
+    def parts(self, numbers: Mapping[str, Any]) -> list[tuple['PoseMetric', Mapping[str, Any]]]:
+        """The metrics that this one is made of, each with its own numbers."""
+        return [(self, numbers)]
 
     def reset(self) -> None:
         """Forget all predictions."""
@@ -65,8 +96,14 @@ class PoseMetric(ABC):
             scores: (B, K).
 
         Raises:
-            ResultError: numbers are not finite.
+            ResultError: numbers are not finite, or of another K than the dataset's.
         """
+        expected = (len(person), self.dataset.info.num_keypoints)
+        if keypoints.shape != (*expected, 2) or scores.shape != expected:
+            raise ResultError(
+                f'expected keypoints of {expected[0]} persons with K = {expected[1]}, got arrays '
+                f'of shape {keypoints.shape} and {scores.shape}'
+            )
         if not (np.isfinite(keypoints[usable]).all() and np.isfinite(scores[usable]).all()):
             raise ResultError('predicted keypoints are not finite numbers: has training diverged?')
         self.skipped += int((~usable).sum())

@@ -46,7 +46,7 @@ def draw_results(metric: 'PoseMetric', folder: Path, score_thr: float = 0.2) -> 
         # By id as well: file names may differ in their folder alone.
         path = folder / f'{dataset.persons.image_id[indices[0]]}_{Path(file_name).stem}.jpg'
         path.parent.mkdir(parents=True, exist_ok=True)
-        _caption(truth, 'ground truth')
+        _caption(truth, 'ground truth' if dataset.boxes == 'ground truth' else 'image')
         _caption(prediction, 'prediction')
         _write(path, np.hstack([truth, prediction]))
     return len(by_image)

@@ -214,3 +214,18 @@ class TestKeypointInfo:
         assert info.skeleton == ((0, 1), (0, 2))
         assert info.flip_indices == (0, 2, 1, 4, 3)
         assert info.lower_body.tolist() == [False, False, False, True, True]
+
+
+class TestIds:
+    @pytest.mark.parametrize('key', ['images', 'annotations'])
+    def test_one_that_occurs_twice(self, tmp_path, key):
+        content = coco_content([person_entry(5), person_entry(6)])
+        content[key].append(dict(content[key][0]))
+        with pytest.raises(DataError, match=f'{key}: id {content[key][0]["id"]} occurs twice'):
+            persons_of(tmp_path, content)
+
+    def test_an_entry_that_is_no_object(self, tmp_path):
+        content = coco_content()
+        content['images'].append('a.jpg')
+        with pytest.raises(DataError, match=r'images: an entry that is no object: a\.jpg'):
+            persons_of(tmp_path, content)

@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 from psa_pose.datasets import CocoDataset, CocoStyleDataset
 from psa_pose.errors import ConfigError, DataError, ResultError
 from psa_pose.evaluation import CocoMetric
-from psa_pose.evaluation.coco_metric import METRIC_NAMES
+from psa_pose.evaluation.coco_ap import METRIC_NAMES, load_results
 from psa_pose.registry import METRICS
 from tests.handmade import CATEGORY, coco_content, image_entry, person_entry, write_dataset
 
@@ -316,3 +316,199 @@ class TestRows:
         feed(metric, *truth_of(dataset))
         assert metric.results()[0]['image_id'] == 2**41
         assert metric.compute()['AP'] == 1
+
+
+def with_detections(tmp_path, content, entries, **options):
+    (tmp_path / 'boxes.json').write_text(json.dumps(entries))
+    path = write_dataset(tmp_path, content)
+    return CocoStyleDataset(
+        path.name, [], (48, 64), str(tmp_path), bbox_file=str(tmp_path / 'boxes.json'), **options
+    )
+
+
+def detection(image_id=1, **changes):
+    entry = {'image_id': image_id, 'category_id': CATEGORY['id'], 'bbox': [20, 10, 60, 70]}
+    return {**entry, 'score': 0.5, **changes}
+
+
+class TestScores:
+    SCORES = np.array([[0.1, 0.2, 0.3, 0.4, 0.5]])
+
+    @pytest.mark.parametrize(
+        ('mode', 'expected'),
+        [('bbox_keypoint', 0.5 * 0.4), ('bbox', 0.5), ('keypoint', 0.3)],
+    )
+    def test_modes(self, tmp_path, mode, expected):
+        dataset = with_detections(tmp_path, coco_content(), [detection()])
+        metric = CocoMetric(dataset, score_mode=mode)
+        feed(metric, np.zeros((1, 5, 2)), self.SCORES)
+        assert [row['score'] for row in metric.results()] == pytest.approx([expected])
+
+    @pytest.mark.parametrize('option', ['score_mode', 'nms_mode'])
+    def test_an_unknown_mode(self, tmp_path, option):
+        with pytest.raises(ValueError, match=f"{option} must be one of .*, got 'boxes'"):
+            CocoMetric(handmade(tmp_path), **{option: 'boxes'})
+
+
+class TestSuppression:
+    @pytest.mark.parametrize(
+        ('mode', 'scores'), [('oks_nms', [0.9]), ('soft_oks_nms', [0.9, 0.8]), ('none', [0.8, 0.9])]
+    )
+    def test_modes(self, tmp_path, mode, scores):
+        entries = [detection(score=s, bbox=[20, 10, 60, 60 + s]) for s in (0.8, 0.9)]
+        dataset = with_detections(tmp_path, coco_content(), entries)
+        metric = CocoMetric(dataset, score_mode='bbox', nms_mode=mode)
+        feed(metric, np.zeros((2, 5, 2)), np.ones((2, 5)))
+        assert [row['score'] for row in metric.results()] == pytest.approx(scores)
+
+    def test_soft_keeps_twenty(self, tmp_path):
+        entries = [detection(score=0.5 + i / 100, bbox=[20, 10, 60, 30 + i]) for i in range(30)]
+        dataset = with_detections(tmp_path, coco_content(), entries)
+        metric = CocoMetric(dataset, nms_mode='soft_oks_nms')
+        rng = np.random.default_rng(0)
+        feed(metric, rng.uniform(0, 100, (30, 5, 2)), np.ones((30, 5)))
+        assert len(metric.results()) == 20
+
+    def test_areas_are_those_of_the_crops(self, shared_data):
+        for folder in ('coco_mini', 'lspet'):
+            dataset = dev(shared_data, folder)
+            expected = [dataset.crop_scale(i).prod() for i in range(len(dataset))]
+            areas = CocoMetric(dataset)._areas(np.arange(len(dataset)))
+            np.testing.assert_allclose(areas, expected, rtol=1e-12)
+
+
+class TestDetections:
+    def test_title_and_metrics_name_the_file(self, tmp_path):
+        content = coco_content([person_entry(1), person_entry(2, image_id=2)])
+        dataset = with_detections(tmp_path, content, [detection()], box_score_thr=0.1)
+        metric = CocoMetric(dataset)
+        source = 'detections boxes.json (1, score > 0.1)'
+        assert f'boxes: {source}, 2 images of annotations.json' in metric.title
+        assert 'ground truth' not in metric.title
+        feed(metric, truth_of(dataset)[0], np.ones((1, 5)))
+        assert metric.compute()['boxes'] == source
+
+    def test_a_person_without_a_detection_is_missed(self, tmp_path):
+        content = coco_content([person_entry(1), person_entry(2, image_id=2)])
+        dataset = with_detections(tmp_path, content, [detection(2)])
+        metric = CocoMetric(dataset)
+        keypoints = np.reshape(person_entry()['keypoints'], (1, 5, 3))[..., :2]
+        feed(metric, keypoints, np.ones((1, 5)))
+        assert metric.compute()['AR'] == 0.5
+
+    def test_the_box_score_orders_detections(self, tmp_path):
+        """The better keypoints come with the lower box score: precision 1/2 where they match."""
+        entries = [detection(score=0.9), detection(bbox=[20, 10, 60, 71], score=0.1)]
+        dataset = with_detections(tmp_path, coco_content(), entries)
+        right = np.reshape(person_entry()['keypoints'], (5, 3))[:, :2]
+        for order, expected in (((1, 0), 1.0), ((0, 1), 0.5)):
+            metric = CocoMetric(dataset)
+            keypoints = np.stack([right + 500 * (1 - good) for good in order])
+            feed(metric, keypoints, np.ones((2, 5)))
+            assert metric.compute()['AP'] == pytest.approx(expected)
+
+    def test_equal_to_pycocotools_with_many_boxes(self, shared_data, tmp_path):
+        truth = dev(shared_data, 'coco_mini')
+        rng = np.random.default_rng(0)
+        of = rng.integers(0, len(truth), 40 * len(truth))
+        x1y1x2y2 = truth.persons.bbox[of] + rng.normal(0, 5, (len(of), 4))
+        boxes = np.concatenate([x1y1x2y2[:, :2], x1y1x2y2[:, 2:] - x1y1x2y2[:, :2]], 1)
+        entries = [
+            {
+                'image_id': int(truth.persons.image_id[i]),
+                'category_id': 1,
+                'bbox': np.maximum(box, [-9, -9, 2, 2]).tolist(),
+                'score': float(rng.random()),
+            }
+            for i, box in zip(of, boxes, strict=True)
+        ]
+        (tmp_path / 'boxes.json').write_text(json.dumps(entries))
+        dataset = CocoDataset(
+            str(truth.ann_file), [], (192, 256), '', {'img': str(truth.image_root)},
+            bbox_file=str(tmp_path / 'boxes.json'),
+        )  # fmt: skip
+        metric = CocoMetric(dataset)
+        index = of[dataset.persons.id]
+        keypoints = truth_of(truth)[0][index] + rng.normal(0, 4, (len(index), 17, 2))
+        feed(metric, keypoints, rng.random((len(index), 17)))
+        numbers = metric.compute()
+        expected = pycocotools_stats(dataset.ann_file, metric.results(), dataset.info.sigmas)
+        assert [numbers[name] for name in METRIC_NAMES] == expected.tolist()
+        assert 0.1 < numbers['AP'] < 1
+
+
+class TestSubmission:
+    def test_without_annotations_there_are_rows_and_no_numbers(self, tmp_path):
+        info = {'images': [image_entry(1), image_entry(2)], 'categories': [CATEGORY]}
+        dataset = with_detections(tmp_path, info, [detection(2)])
+        metric = CocoMetric(dataset)
+        assert not metric.has_truth
+        feed(metric, np.zeros((1, 5, 2)), np.ones((1, 5)))
+        assert metric.compute() == {'boxes': 'detections boxes.json (1, score > 0.0)'}
+        (row,) = metric.results()
+        assert (row['image_id'], row['category_id']) == (2, CATEGORY['id'])
+
+    def test_pycocotools_loads_the_file(self, tmp_path):
+        dataset = handmade(tmp_path)
+        metric = CocoMetric(dataset)
+        feed(metric, *truth_of(dataset))
+        metric.write_results(tmp_path / 'new' / 'results.json')
+        with contextlib.redirect_stdout(io.StringIO()):
+            truth = COCO(str(dataset.ann_file))
+            loaded = truth.loadRes(str(tmp_path / 'new' / 'results.json'))
+        assert len(loaded.anns) == 3
+        assert {type(row['image_id']) for row in loaded.anns.values()} == {int}
+
+
+class TestWrongNumbers:
+    def test_annotation_id_0_counts(self, tmp_path):
+        """pycocotools takes a match with it for none."""
+        content = coco_content([person_entry(0), person_entry(1, image_id=2)])
+        metric = CocoMetric(handmade(tmp_path, content))
+        feed(metric, *truth_of(metric.dataset))
+        assert metric.compute()['AP'] == metric.compute()['AR'] == 1
+
+    def test_an_annotation_id_that_occurs_twice(self, tmp_path):
+        content = coco_content([person_entry(4), person_entry(4, image_id=2)])
+        with pytest.raises(DataError, match='annotations: id 4 occurs twice'):
+            handmade(tmp_path, content)
+
+    @pytest.mark.parametrize(
+        ('keypoints', 'scores'), [((3, 17, 2), (3, 17)), ((3, 5, 2), (3, 4)), ((2, 5, 2), (3, 5))]
+    )
+    def test_predictions_of_another_k(self, tmp_path, keypoints, scores):
+        metric = CocoMetric(handmade(tmp_path))
+        with pytest.raises(ResultError, match='3 persons with K = 5, got arrays of shape'):
+            metric.process(np.arange(3), np.ones(3, bool), np.zeros(keypoints), np.zeros(scores))
+
+    def test_guessed_sigmas_are_warned_of(self, tmp_path):
+        (warning,) = CocoMetric(handmade(tmp_path)).warnings
+        assert 'annotations.json has no sigmas' in warning
+        category = {**CATEGORY, 'sigmas': [0.1] * 5}
+        assert not CocoMetric(handmade(tmp_path, coco_content(categories=[category]))).warnings
+
+
+class TestResultFiles:
+    def test_loading_is_pycocotools(self, tmp_path):
+        dataset = handmade(tmp_path)
+        metric = CocoMetric(dataset)
+        rng = np.random.default_rng(0)
+        feed(metric, rng.uniform(0, 100, (3, 5, 2)), rng.random((3, 5)))
+        rows = metric.results()
+        ours = load_results(metric.truth, rows)
+        with contextlib.redirect_stdout(io.StringIO()):
+            expected = COCO(str(dataset.ann_file)).loadRes(json.loads(json.dumps(rows)))
+        assert ours.anns == expected.anns
+        assert set(rows[0]) == {'image_id', 'category_id', 'keypoints', 'score'}
+
+    def test_of_other_images(self, tmp_path):
+        metric = CocoMetric(handmade(tmp_path))
+        row = {'image_id': 9, 'category_id': 7, 'keypoints': [0.0] * 15, 'score': 1.0}
+        with pytest.raises(ResultError, match='image id 9'):
+            load_results(metric.truth, [row])
+
+    def test_of_several_k(self, tmp_path):
+        metric = CocoMetric(handmade(tmp_path))
+        row = {'image_id': 1, 'category_id': 7, 'keypoints': [0.0] * 15, 'score': 1.0}
+        with pytest.raises(ResultError, match='different numbers of keypoints'):
+            load_results(metric.truth, [row, {**row, 'keypoints': [0.0] * 12}])

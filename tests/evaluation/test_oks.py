@@ -1,13 +1,15 @@
 """OKS against the formula in a plain loop, and suppression by it."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psa_pose.evaluation.oks import oks, oks_nms
+from psa_pose.evaluation import oks as module
+from psa_pose.evaluation.oks import oks, oks_nms, soft_oks_nms
 from psa_pose.structures import COCO_KEYPOINTS
 
 SIGMAS = COCO_KEYPOINTS.sigmas
@@ -86,3 +88,54 @@ class TestSuppression:
     def test_nobody(self):
         kept = oks_nms(np.zeros((0, 17, 2)), np.zeros(0), np.zeros(0), SIGMAS)
         assert (kept.shape, kept.dtype) == ((0,), np.int64)
+
+    @pytest.mark.parametrize('nms', [oks_nms, soft_oks_nms])
+    def test_images_are_apart(self, nms):
+        crowds = [crowd(seed, count) for seed, count in enumerate((5, 1, 9))]
+        poses, scores, areas = (np.concatenate(column) for column in zip(*crowds, strict=True))
+        images = np.repeat([2**40, 3, 7], [5, 1, 9])
+        shuffled = np.random.default_rng(0).permutation(15)
+        kept = nms(
+            poses[shuffled], scores[shuffled], areas[shuffled], SIGMAS, 0.7, images[shuffled]
+        )
+        alone = [
+            members[nms(poses[members], scores[members], areas[members], SIGMAS, 0.7)]
+            for members in (np.flatnonzero(images == image) for image in (3, 7, 2**40))
+        ]
+        assert shuffled[kept].tolist() == np.concatenate(alone).tolist()
+
+
+class TestSoftSuppression:
+    @given(st.integers(0, 10**6), st.integers(1, 12), st.sampled_from([0.3, 0.9]))
+    def test_as_spelled_out(self, seed, count, threshold):
+        poses, scores, areas = crowd(seed, count)
+        left, lowered, chosen = set(range(count)), scores.copy(), []
+        while left and len(chosen) < 5:
+            best = max(left, key=lambda i: lowered[i])
+            chosen.append(best)
+            left.remove(best)
+            for i in left:
+                alike = oks_spelled_out(poses[best], poses[i], (areas[best] + areas[i]) / 2)
+                lowered[i] *= math.exp(-(alike**2) / threshold)
+        found = soft_oks_nms(poses, scores, areas, SIGMAS, threshold, max_dets=5)
+        assert found.tolist() == chosen
+
+    def test_a_double_comes_last_and_scores_stay(self):
+        pose = np.random.default_rng(0).uniform(0, 100, (17, 2))
+        poses = np.stack([pose, pose + 200, pose + 0.1])
+        scores = np.array([0.7, 0.5, 0.8])
+        assert soft_oks_nms(poses, scores, np.full(3, 5000.0), SIGMAS).tolist() == [2, 1, 0]
+        assert scores.tolist() == [0.7, 0.5, 0.8]
+
+    def test_nobody(self):
+        assert len(soft_oks_nms(np.zeros((0, 17, 2)), np.zeros(0), np.zeros(0), SIGMAS)) == 0
+
+
+@pytest.mark.parametrize('name', ['oks_nms', 'soft_oks_nms'])
+@pytest.mark.parametrize('threshold', [0.3, 0.9])
+def test_as_mmpose_keeps_them(name, threshold):
+    """Numbers by reference/make_mmpose_nms.py, run where MMPose 1.3 is installed."""
+    stored = np.load(Path(__file__).parent / 'reference' / 'mmpose_nms.npz')
+    inputs = stored['keypoints'], stored['score'], stored['area']
+    kept = getattr(module, name)(*inputs, SIGMAS, threshold, stored['image'])
+    assert kept.tolist() == stored[f'{name} {threshold}'].tolist()

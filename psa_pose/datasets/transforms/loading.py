@@ -55,15 +55,18 @@ def _is_truncated(jpeg: bytes) -> bool:
 
 @TRANSFORMS.register_module()
 class LoadImage(BaseTransform):
-    """Read `img_path` into `img`, (H, W, 3) uint8 RGB, of the annotated `img_size`."""
+    """Read `img_path` into `img`, (H, W, 3) uint8 RGB, of the annotated `img_size`.
+
+    Where the annotations say no size, `img_size` is (0, 0) and becomes the image's.
+    """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         image = read_image(results['img_path'])
         size, annotated = image.shape[1::-1], results['img_size']
-        if size != annotated:
+        if annotated != (0, 0) and size != annotated:
             raise DataError(
                 f'image {results["img_path"]} is {size[0]}x{size[1]} pixels, but annotated as '
                 f'{annotated[0]}x{annotated[1]}'
             )
-        results['img'] = image
+        results['img'], results['img_size'] = image, size
         return results

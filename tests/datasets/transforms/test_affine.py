@@ -16,14 +16,20 @@ def floats(low, high):
     return st.floats(low, high, allow_subnormal=False)
 
 
-affines = st.builds(
-    image_to_crop,
+def crop_affine(center, scale, rotation, crop_size, flip_width, unbiased=False):
+    scale = fix_aspect_ratio(scale, crop_size)
+    return image_to_crop(center, scale, rotation, crop_size, flip_width, unbiased)
+
+
+boxes = (
     st.tuples(floats(-100, 2000), floats(-100, 2000)).map(np.array),
     st.tuples(floats(4, 3000), floats(4, 3000)).map(np.array),
     floats(-180, 180),
     st.tuples(st.integers(16, 512), st.integers(16, 512)),
     st.none() | st.integers(1, 2000),
 )
+similarities = st.builds(crop_affine, *boxes)
+affines = st.builds(crop_affine, *boxes, st.booleans())
 
 
 def sample_of(image, center, scale, **more):
@@ -61,7 +67,7 @@ class TestAffine:
         back = apply_affine(affine, apply_affine(crop_to_image(affine), points))
         np.testing.assert_allclose(back, points, atol=1e-9, rtol=1e-12)
 
-    @given(affines)
+    @given(similarities)
     def test_it_is_a_similarity(self, affine):
         linear = affine[:, :2]
         scale = np.sqrt(abs(np.linalg.det(linear)))
@@ -72,6 +78,26 @@ class TestAffine:
         corners = apply_affine(affine, np.array([[52.0, 16.0], [148.0, 144.0]]))
         np.testing.assert_allclose(corners, [[0, 0], [48, 64]], atol=1e-12)
 
+    def test_the_box_s_corners_are_the_outermost_pixels_of_an_unbiased_crop(self):
+        box = np.array([100, 80]), np.array([96, 128])
+        affine = image_to_crop(*box, 0, CROP_SIZE, unbiased=True)
+        corners = apply_affine(affine, np.array([[52.0, 16.0], [148.0, 144.0], [100, 80]]))
+        np.testing.assert_allclose(corners, [[0, 0], [47, 63], [23.5, 31.5]], atol=1e-12)
+
+    @given(*boxes[:4], st.integers(1, 2000))
+    def test_a_mirrored_person_s_crop_is_the_mirrored_crop_only_if_unbiased(
+        self, center, scale, rotation, crop_size, flip_width
+    ):
+        mirrored = np.array([flip_width - 1 - center[0], center[1]])
+        points = center + np.array([[0, 0], [0.3, 0.2], [-0.4, 0.1]]) * scale
+        for unbiased in (False, True):
+            args = scale, rotation, crop_size, None, unbiased
+            plain = apply_affine(crop_affine(center, *args), points)
+            args = scale, -rotation, crop_size, flip_width, unbiased
+            flipped = apply_affine(crop_affine(mirrored, *args), points)
+            expected = plain * [-1, 1] + [crop_size[0] - unbiased, 0]
+            np.testing.assert_allclose(flipped, expected, atol=1e-7)
+
     def test_a_positive_rotation_turns_counter_clockwise_on_the_screen(self):
         affine = image_to_crop(np.array([100, 80]), np.array([48, 64]), 90, CROP_SIZE)
         above, left = np.array([100.0, 70.0]), np.array([90.0, 80.0])
@@ -80,10 +106,12 @@ class TestAffine:
 
     @pytest.mark.parametrize('rotation', [30, -75, 170])
     @pytest.mark.parametrize('flip_width', [None, 201])
-    def test_rotation_turns_a_mirrored_person_the_same_way(self, rotation, flip_width):
+    @pytest.mark.parametrize('unbiased', [False, True])
+    def test_rotation_turns_a_mirrored_person_the_same_way(self, rotation, flip_width, unbiased):
         affine = image_to_crop(
-            np.array([100.0, 80]), np.array([48, 64]), rotation, CROP_SIZE, flip_width
+            np.array([100.0, 80]), np.array([49, 65]), rotation, CROP_SIZE, flip_width, unbiased
         )
+        affine = affine / (np.array([[47 / 49], [63 / 65]]) if unbiased else 1)
         up = affine[:, :2] @ np.array([0, -1.0])
         angle = np.rad2deg(np.arctan2(-up[1], up[0])) - 90  # of the picture's up; y goes down
         assert (angle - rotation + 180) % 360 - 180 == pytest.approx(0, abs=1e-9)
@@ -101,7 +129,8 @@ class TestPixels:
     @pytest.mark.parametrize('magnification', [1, 1.7, 3, 6])
     @pytest.mark.parametrize('rotation', [0, 37, -80])
     @pytest.mark.parametrize('flip', [False, True])
-    def test_a_keypoint_stays_on_its_dot(self, magnification, rotation, flip):
+    @pytest.mark.parametrize('unbiased', [False, True])
+    def test_a_keypoint_stays_on_its_dot(self, magnification, rotation, flip, unbiased):
         # Half a pixel of misplaced convention is half a dot: 3 crop pixels at magnification 6.
         for dot in [(40, 30), (42, 31), (39, 28)]:
             image = np.zeros((90, 120, 3), np.uint8)
@@ -109,6 +138,7 @@ class TestPixels:
             scale = np.array(CROP_SIZE) / magnification
             x = 119 - 40 if flip else 40
             sample = sample_of(image, (x, 30), scale, rotation=rotation, flip=flip)
+            sample['unbiased_affine'] = unbiased
             sample['keypoints'] = np.array([dot], float)
             result = TopdownAffine()(sample)
             error = centroid(result['crop'][..., 0]) - result['keypoints'][0]

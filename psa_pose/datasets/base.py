@@ -1,0 +1,176 @@
+"""What all datasets of single persons share: a person's crop, reproducible, and bad images."""
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from torch.utils.data import Dataset
+
+from psa_pose.datasets.annotations import Persons
+from psa_pose.datasets.transforms import RandomFlip
+from psa_pose.datasets.transforms.affine import fix_aspect_ratio
+from psa_pose.errors import DataError
+from psa_pose.registry import TRANSFORMS, config_path
+from psa_pose.structures import KeypointInfo, PoseBatch
+
+SampleKey = tuple[int, int] | int
+"""What the loader asks for: (epoch, person) in training, the person alone in evaluation."""
+
+
+class TopdownDataset(Dataset[PoseBatch]):
+    """Persons of annotated images as crops; a subclass reads its file.
+
+    Args:
+        ann_file: the annotations, relative to `data_root`.
+        data_root: folder of the dataset.
+        data_prefix: `dict(img=...)`, the folder of the images, relative to `data_root`.
+        pipeline: transforms, each a config.
+        input_size: (width, height) of the crop; given by the codec, not by the config.
+        bbox_padding: a person's box is grown by this factor.
+        on_error: 'raise' stops at an image that cannot be read; 'skip' warns, leaves the person
+            out of loss and results, and has it counted.
+        seed: of the augmentation, which depends on (seed, epoch, person) and nothing else.
+        unbiased_affine: how crops are cut, see `image_to_crop`; given by the codec likewise.
+
+    Raises:
+        DataError: the annotation file cannot be used, or the image folder is not there.
+    """
+
+    KEYPOINTS: ClassVar[KeypointInfo | None] = None
+    boxes = 'ground truth'
+    """Where the persons' boxes come from; every result says it."""
+    boxes_left_out = ''
+    """Boxes that were left out, how many and why."""
+    annotated = True
+    """Whether there are annotations, and so something to measure against."""
+
+    def __init__(
+        self,
+        ann_file: str,
+        pipeline: Sequence[Mapping[str, Any]],
+        input_size: tuple[int, int],
+        data_root: str = '',
+        data_prefix: Mapping[str, str] | None = None,
+        bbox_padding: float = 1.25,
+        on_error: str = 'raise',
+        seed: int = 0,
+        unbiased_affine: bool = False,
+    ) -> None:
+        if on_error not in ('raise', 'skip'):
+            raise ValueError(f"on_error must be 'raise' or 'skip', got '{on_error}'")
+        self.data_root = Path(data_root)
+        self.ann_file = self.data_root / ann_file
+        prefix = dict(data_prefix or {})
+        self.image_root = self.data_root / prefix.pop('img', '')
+        if prefix:
+            raise ValueError(f"data_prefix has 'img' and nothing else, got {sorted(prefix)}")
+        if not self.image_root.is_dir():
+            raise DataError(f'image root {self.image_root} is not a folder')
+        self.info: KeypointInfo
+        self.persons: Persons
+        self.info, self.persons = self._read()
+        self.input_size = (int(input_size[0]), int(input_size[1]))
+        self.bbox_padding = bbox_padding
+        self.on_error = on_error
+        self.seed = seed
+        self.unbiased_affine = unbiased_affine
+        self.pipeline = []
+        for i, transform in enumerate(pipeline):
+            with config_path('pipeline'):
+                self.pipeline.append(TRANSFORMS.build(transform, at=str(i)))
+        self._warn_without_sides(self.pipeline)
+        self._flip_indices = np.array(self.info.flip_indices)
+        self._lower_body = self.info.lower_body
+
+    @abstractmethod
+    def _read(self) -> tuple[KeypointInfo, Persons]:
+        """Read `ann_file`."""
+
+    @classmethod
+    @abstractmethod
+    def keypoint_info(cls, ann_file: Path) -> KeypointInfo:
+        """The dataset's keypoints without its persons; the file is read only where it must be."""
+
+    def __len__(self) -> int:
+        return len(self.persons)
+
+    def __getitem__(self, key: SampleKey) -> PoseBatch:
+        """The person as a batch entry of arrays; see `PoseBatch` for shapes."""
+        epoch, index = key if isinstance(key, tuple) else (None, key)
+        try:
+            results = self._raw(index)
+            if epoch is not None:
+                results['rng'] = np.random.default_rng((self.seed, epoch, index))
+            for transform in self.pipeline:
+                results = transform(results)
+        except DataError as error:
+            if self.on_error == 'raise':
+                raise
+            warnings.warn(f'skipped: {error}', stacklevel=2)
+            return self._blank(index)
+        return _sample(
+            results['crop'],
+            results['keypoints'].astype(np.float32),
+            results['visible'],
+            results['to_image'].astype(np.float32),
+            np.int64(index),
+            np.bool_(True),
+        )
+
+    def crop_scale(self, index: int) -> np.ndarray:
+        """(2,) width and height of what a person's crop shows, in image pixels."""
+        return fix_aspect_ratio(self._padded_box(index)[1], self.input_size)
+
+    def _padded_box(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Centre (2,) and padded width and height (2,) of a person's box, in image pixels."""
+        x1, y1, x2, y2 = self.persons.bbox[index].astype(np.float64)
+        return np.array([x1 + x2, y1 + y2]) / 2, np.array([x2 - x1, y2 - y1]) * self.bbox_padding
+
+    def _raw(self, index: int) -> dict[str, Any]:
+        """What the pipeline starts from."""
+        persons = self.persons
+        center, scale = self._padded_box(index)
+        keypoints = persons.keypoints[index]
+        return {
+            'img_path': self.image_root / persons.file_name[index].decode(),
+            'img_size': tuple(persons.image_size[index].tolist()),
+            'center': center,
+            'scale': scale,
+            'keypoints': keypoints[:, :2].astype(np.float64),
+            'visible': (keypoints[:, 2] > 0).astype(np.float32),
+            'input_size': self.input_size,
+            'unbiased_affine': self.unbiased_affine,
+            'flip_indices': self._flip_indices,
+            'lower_body': self._lower_body,
+        }
+
+    def _blank(self, index: int) -> PoseBatch:
+        """Stands in for a skipped person: weight 0 in the loss, left out of the results."""
+        width, height = self.input_size
+        k = self.info.num_keypoints
+        return _sample(
+            np.zeros((height, width, 3), np.uint8),
+            np.zeros((k, 2), np.float32),
+            np.zeros(k, np.float32),
+            np.eye(2, 3, dtype=np.float32),
+            np.int64(index),
+            np.bool_(False),
+        )
+
+    def _warn_without_sides(self, pipeline: Sequence[BaseTransform]) -> None:
+        mirrored = any(isinstance(transform, RandomFlip) for transform in pipeline)
+        if mirrored and self.info.flip_indices == tuple(range(self.info.num_keypoints)):
+            warnings.warn(
+                f"{self.ann_file}: RandomFlip mirrors persons, but no keypoints are named 'left' "
+                f"and 'right' of the same part: {list(self.info.names)}",
+                stacklevel=3,
+            )
+
+
+def _sample(*fields: Any) -> PoseBatch:
+    """One person: arrays here, tensors once collated."""
+    return PoseBatch(*fields)

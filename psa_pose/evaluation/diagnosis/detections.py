@@ -1,0 +1,138 @@
+"""A file of predictions in COCO's keypoint result format as flat arrays, checked."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from psa_pose.errors import ResultError
+from psa_pose.evaluation.coco_ap import MAX_DETECTIONS
+from psa_pose.evaluation.diagnosis.truth import GroundTruth
+
+
+@dataclass(frozen=True)
+class Detections:
+    """D detections, sorted by image and in each by falling score: COCO's 20 best.
+
+    Attributes:
+        row: (D,) their places in the file, from 0.
+        image_id: (D,).
+        keypoints: (D, K, 2) in image pixels.
+        score: (D,).
+        beyond: how many more the file has, beyond the 20 best of their images.
+    """
+
+    row: np.ndarray
+    image_id: np.ndarray
+    keypoints: np.ndarray
+    score: np.ndarray
+    beyond: int
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+def read_results(path: Path, truth: GroundTruth) -> Detections:
+    """Read a file of predictions, as `tools/test.py --out` writes it.
+
+    Raises:
+        ResultError: it cannot be read, is empty, or is not about this ground truth.
+    """
+    try:
+        rows = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ResultError(f'results {path}: {error.strerror}') from None
+    except ValueError as error:
+        raise ResultError(f'results {path} is not JSON: {error}') from None
+    return check_results(rows, truth, str(path))
+
+
+def check_results(rows: Any, truth: GroundTruth, source: str) -> Detections:
+    """Predictions in COCO's result format, from memory; `source` is for error messages.
+
+    Raises:
+        ResultError: see `read_results`.
+    """
+    if not isinstance(rows, list):
+        raise ResultError(
+            f"results {source}: expected a list of detections in COCO's result format, "
+            f'found {type(rows).__name__}'
+        )
+    if not rows:
+        raise ResultError(f'results {source}: an empty list, there is nothing to diagnose')
+    for index, row in enumerate(rows):
+        _check_row(row, truth, f'results {source}: detection {index}')
+    image_id = np.array([row['image_id'] for row in rows], np.int64)
+    strangers = ~np.isin(image_id, truth.image_ids)
+    if strangers.any():
+        raise ResultError(
+            f'results {source}: detection {strangers.argmax()} is about image id '
+            f'{image_id[strangers][0]}, which is not in {truth.path}; so are '
+            f'{strangers.sum()} of {len(rows)}: are they about other images?'
+        )
+    flat = _finite([row['keypoints'] for row in rows], 'keypoints', source)
+    score = _finite([[row['score']] for row in rows], 'score', source)[:, 0]
+    keypoints = flat.reshape(len(rows), -1, 3)[..., :2]
+    _refuse_doubles(np.column_stack([image_id, score, flat]), source)
+    return _best_of_each_image(image_id, keypoints, score)
+
+
+def _check_row(row: Any, truth: GroundTruth, where: str) -> None:
+    names = ('image_id', 'category_id', 'keypoints', 'score')
+    missing = [name for name in names if name not in row] if isinstance(row, dict) else names
+    if missing:
+        raise ResultError(f"{where} lacks {', '.join(missing)}: not in COCO's keypoint format")
+    if row['category_id'] != truth.category:
+        raise ResultError(
+            f'{where} is of category {row["category_id"]!r}, but the persons of {truth.path} are '
+            f'of category {truth.category}'
+        )
+    if not isinstance(row['image_id'], int):
+        raise ResultError(f'{where}: image_id must be a whole number, got {row["image_id"]!r}')
+    expected = 3 * truth.info.num_keypoints
+    if not isinstance(row['keypoints'], list) or len(row['keypoints']) != expected:
+        found = len(row['keypoints']) if isinstance(row['keypoints'], list) else row['keypoints']
+        raise ResultError(
+            f'{where} has {found} keypoint numbers, but {truth.path} has '
+            f'{truth.info.num_keypoints} keypoints, which makes {expected}: '
+            'are they predictions for another dataset?'
+        )
+
+
+def _finite(values: Sequence[Sequence[Any]], name: str, source: str) -> np.ndarray:
+    try:
+        numbers = np.array(values, float)
+        wrong = ~np.isfinite(numbers).all(1)
+    except (TypeError, ValueError):
+        wrong = np.array([not all(isinstance(v, (int, float)) for v in row) for row in values])
+    if wrong.any():
+        raise ResultError(
+            f'results {source}: detection {wrong.argmax()} has a {name} that is not finite numbers'
+        )
+    return numbers
+
+
+def _refuse_doubles(table: np.ndarray, source: str) -> None:
+    first: dict[bytes, int] = {}
+    twins = [(i, j) for i, row in enumerate(table) if (j := first.setdefault(row.tobytes(), i)) < i]
+    if twins:
+        later, earlier = twins[0]
+        raise ResultError(
+            f'results {source}: detections {earlier} and {later} are the same (image id '
+            f'{int(table[later, 0])}), as are {len(twins)} of {len(table)} with earlier ones: '
+            'has a file been joined to itself?'
+        )
+
+
+def _best_of_each_image(
+    image_id: np.ndarray, keypoints: np.ndarray, score: np.ndarray
+) -> Detections:
+    order = np.lexsort((-score, image_id))  # stable, as COCO's sorting
+    first = np.searchsorted(image_id[order], image_id[order])
+    kept = order[np.arange(len(order)) - first < MAX_DETECTIONS]
+    return Detections(
+        kept, image_id[kept], keypoints[kept], score[kept], beyond=len(order) - len(kept)
+    )
