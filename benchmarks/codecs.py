@@ -65,7 +65,7 @@ def our_steps(batch: int, count: int) -> dict[tuple[str, str], Step]:
         codec = getattr(codecs, kind)(**SIZES, **options)
         maps = torch.from_numpy(noisy(codec.encode(points, visible)[0].numpy()))
         steps[name, 'encode'] = lambda codec=codec: codec.encode(points, visible)
-        steps[name, 'decode'] = lambda codec=codec, maps=maps: codec.decode(maps)
+        steps[name, 'decode'] = torch.inference_mode()(lambda c=codec, maps=maps: c.decode(maps))
     return steps
 
 

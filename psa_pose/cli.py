@@ -17,9 +17,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         args.command(args)
-    except PSAPoseError as error:
+    except (PSAPoseError, OSError) as error:  # no room, no permission: for the user to mend
         print(f'error: {error}', file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
@@ -173,7 +175,11 @@ def _load(args: argparse.Namespace, options: Sequence[str] = ()) -> 'Config':
 def _train(args: argparse.Namespace) -> None:
     from psa_pose.engine.run import train
 
+    if args.resume and args.load_from:
+        raise ConfigError('--resume goes on with the weights of the run: leave out --load-from')
     cfg = _load(args, [f'trainer.precision={_mixed_precision()}'] if args.amp else [])
+    if args.resume:
+        cfg.load_from = None  # the run has started from it already
     if args.load_from:
         cfg.load_from = args.load_from
     train(cfg, resume=args.resume, dry_run=args.dry_run)

@@ -76,18 +76,11 @@ class HeatmapCodec(ABC):
         """
         return heatmaps.flip(3)[:, flip_indices]
 
-    def _on_heatmap(self, keypoints: Tensor) -> tuple[Tensor, Tensor]:
-        """x and y (B, K) in heatmap pixels of keypoints (B, K, 2) in crop pixels."""
-        stride_x, stride_y = self.stride
-        return keypoints[..., 0] / stride_x, keypoints[..., 1] / stride_y
+    def _on_heatmap(self, keypoints: Tensor) -> Tensor:
+        """Heatmap pixels (B, K, 2) of crop pixels (B, K, 2)."""
+        return keypoints / keypoints.new_tensor(self.stride)
 
-    def _on_crop(self, x: Tensor, y: Tensor, scores: Tensor) -> Tensor:
-        """Keypoints (B, K, 2) in crop pixels; heatmap pixel (-1, -1) where `scores` are not > 0."""
-        found, (stride_x, stride_y) = scores > 0, self.stride
-        return torch.stack(
-            [
-                torch.where(found, x, -1).to(scores.dtype) * stride_x,
-                torch.where(found, y, -1).to(scores.dtype) * stride_y,
-            ],
-            dim=-1,
-        )
+    def _on_crop(self, points: Tensor, scores: Tensor) -> Tensor:
+        """Crop pixels (B, K, 2) of heatmap pixels (B, K, 2); of (-1, -1) where not scores > 0."""
+        found = torch.where((scores > 0).unsqueeze(-1), points, -1)
+        return found * scores.new_tensor(self.stride)

@@ -45,7 +45,7 @@ def blur(maps: Tensor, kernel: list[float]) -> Tensor:
     return (torch.bmm(down.expand(lines.shape[0], -1, -1), lines) @ across).view(maps.shape)
 
 
-def blurred_window(maps: Tensor, kernel: list[float], x: Tensor, y: Tensor, reach: int) -> Tensor:
+def blurred_window(maps: Tensor, kernel: list[float], pixel: Tensor, reach: int) -> Tensor:
     """What the blurred maps, 0 beyond their borders, are around one pixel of each.
 
     With R and C the rows of the vertical and of the horizontal blur matrix that belong to the
@@ -54,8 +54,7 @@ def blurred_window(maps: Tensor, kernel: list[float], x: Tensor, y: Tensor, reac
     Args:
         maps: (B, K, H, W).
         kernel: odd number of weights.
-        x: (B, K) int64, the pixel's column.
-        y: (B, K) int64, its row.
+        pixel: x and y (B, K, 2), int64.
         reach: the window goes so many pixels each way; beyond the map it repeats the last.
 
     Returns:
@@ -68,5 +67,6 @@ def blurred_window(maps: Tensor, kernel: list[float], x: Tensor, y: Tensor, reac
         places = (at.flatten().unsqueeze(-1) + around).clamp(0, length - 1)
         return blur_matrix(kernel, length, maps)[places]
 
-    window = torch.bmm(torch.bmm(lines(y, height), maps.flatten(0, 1)), lines(x, width).mT)
-    return window.unflatten(0, x.shape)
+    down, across = lines(pixel[..., 1], height), lines(pixel[..., 0], width)
+    window = torch.bmm(torch.bmm(down, maps.flatten(0, 1)), across.mT)
+    return window.unflatten(0, maps.shape[:2])

@@ -5,20 +5,20 @@ from torch import Tensor
 
 
 def gaussian_heatmaps(
-    center: tuple[Tensor, Tensor],
+    center: Tensor,
     visible: Tensor,
     size: tuple[int, int],
     sigma: float,
-    cut: tuple[Tensor, Tensor] | None = None,
+    cut: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """exp(-((i - x)^2 + (j - y)^2) / (2 sigma^2)) at every pixel (i, j) of every map.
 
     Args:
-        center: x and y (B, K) of the Gaussians, in heatmap pixels.
+        center: x and y (B, K, 2) of the Gaussians, in heatmap pixels.
         visible: (B, K); where it is 0 the map is 0.
         size: (width, height) of the maps.
         sigma: in heatmap pixels.
-        cut: x and y (B, K); beyond 3 sigma of it, in x or in y, the map is 0.
+        cut: x and y (B, K, 2); beyond 3 sigma of it, in x or in y, the map is 0.
 
     Returns:
         Heatmaps (B, K, H, W), and weights (B, K): `visible`, and 0, with a map of 0, where no
@@ -27,7 +27,8 @@ def gaussian_heatmaps(
     radius = 3 * sigma
     weights = visible
     lines = []
-    for middle, about, length in zip(center, cut or center, size, strict=True):
+    abouts = center if cut is None else cut
+    for middle, about, length in zip(center.unbind(-1), abouts.unbind(-1), size, strict=True):
         weights = weights * ((about >= -radius) & (about <= length - 1 + radius))
         line = torch.exp(offsets(middle, length).square() / (-2 * sigma**2))
         if cut is not None:

@@ -51,28 +51,25 @@ class MSRAHeatmap(HeatmapCodec):
 
     def encode(self, keypoints: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
         """Targets with values in [0, 1]; see `HeatmapCodec.encode`."""
-        x, y = self._on_heatmap(keypoints)
+        points = self._on_heatmap(keypoints)
         if self.unbiased:
-            return gaussian_heatmaps((x, y), visible, self.heatmap_size, self.sigma)
-        pixel = nearest_pixel(x), nearest_pixel(y)
+            return gaussian_heatmaps(points, visible, self.heatmap_size, self.sigma)
+        pixel = nearest_pixel(points)
         return gaussian_heatmaps(pixel, visible, self.heatmap_size, self.sigma, cut=pixel)
 
     def decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
         """Keypoints and scores; see `HeatmapCodec.decode`."""
         heatmaps = heatmaps.contiguous()
-        x, y, scores = maximum(heatmaps)
-        refine = self._taylor_step if self.unbiased else self._quarter_shift
-        dx, dy = refine(heatmaps, x, y, scores)
-        return self._on_crop(x + dx, y + dy, scores), scores
+        pixel, scores = maximum(heatmaps)
+        step = self._taylor_step if self.unbiased else self._quarter_shift
+        return self._on_crop(pixel + step(heatmaps, pixel, scores), scores), scores
 
-    def _taylor_step(
-        self, heatmaps: Tensor, x: Tensor, y: Tensor, scores: Tensor
-    ) -> tuple[Tensor, ...]:
+    def _taylor_step(self, heatmaps: Tensor, pixel: Tensor, scores: Tensor) -> Tensor:
         """DARK: mu = m - D''(m)^-1 D'(m), with D the logarithm of the blurred heatmap at its
         maximum m (the paper's equation 9); none within two pixels of the border.
         """
         height, width = heatmaps.shape[2:]
-        log = log_window(blurred_window(heatmaps, self.kernel, x, y, 2), scores, low=1e-10)
+        log = log_window(blurred_window(heatmaps, self.kernel, pixel, 2), scores, low=1e-10)
         step = newton_step(
             dx=(log[..., 2, 3] - log[..., 2, 1]) / 2,
             dy=(log[..., 3, 2] - log[..., 1, 2]) / 2,
@@ -80,12 +77,10 @@ class MSRAHeatmap(HeatmapCodec):
             dyy=(log[..., 4, 2] - 2 * log[..., 2, 2] + log[..., 0, 2]) / 4,
             dxy=(log[..., 3, 3] - log[..., 1, 3] - log[..., 3, 1] + log[..., 1, 1]) / 4,
         )
-        inside = (x > 1) & (x < width - 2) & (y > 1) & (y < height - 2)
-        return tuple(torch.where(inside, d, 0) for d in step)
+        inside = (pixel > 1) & (pixel < pixel.new_tensor([width - 2, height - 2]))
+        return torch.where(inside.all(-1, keepdim=True), step, 0)
 
-    def _quarter_shift(
-        self, heatmaps: Tensor, x: Tensor, y: Tensor, scores: Tensor
-    ) -> tuple[Tensor, ...]:
+    def _quarter_shift(self, heatmaps: Tensor, pixel: Tensor, scores: Tensor) -> Tensor:
         """A quarter pixel towards the higher of the maximum's neighbours.
 
         A maximum in the last row or column has no outer neighbour: there a Gaussian of the
@@ -93,15 +88,15 @@ class MSRAHeatmap(HeatmapCodec):
         keypoints of the crop's last pixels; it is moved half a pixel then.
         """
         height, width = heatmaps.shape[2:]
-        at, index = torch.stack([x, y], -1), (y * width + x).unsqueeze(-1)
-        last = at.new_tensor([width - 1, height - 1])
-        step = at.new_tensor([1, width])
-        ends = torch.cat([index - step * (at > 0), index + step * (at < last)], -1)
+        last, stride = pixel.new_tensor([[width - 1, height - 1], [1, width]])
+        index = (pixel[..., 1] * width + pixel[..., 0]).unsqueeze(-1)
+        ends = torch.cat([index - stride * (pixel > 0), index + stride * (pixel < last)], -1)
         before, after = heatmaps.flatten(2).gather(2, ends).chunk(2, -1)
         # None at 1 and along a first row or column: the field's published numbers have it so.
-        inner = torch.sign(after - before) * ((at > 1) & (at < last) & (at.flip(-1) > 0))
-        beyond = (at == last) & (before > 0) & (scores.unsqueeze(-1) > before * self._border_ratio)
-        return (0.25 * inner + 0.5 * beyond).unbind(-1)
+        inner = (pixel > 1) & (pixel < last) & (pixel.flip(-1) > 0)
+        peak = scores.unsqueeze(-1)
+        beyond = (pixel == last) & (before > 0) & (peak > before * self._border_ratio)
+        return 0.25 * torch.sign(after - before) * inner + 0.5 * beyond
 
     @property
     def _border_ratio(self) -> float:

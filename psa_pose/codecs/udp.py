@@ -72,26 +72,26 @@ class UDPHeatmap(HeatmapCodec):
         Of 'combined' a keypoint's maps are disk, x and y, and weights are `visible` itself, as in
         MMPose: an empty disk is learnt where the keypoint lies outside.
         """
-        x, y = self._on_heatmap(keypoints)
+        points = self._on_heatmap(keypoints)
         if self.combined:
-            return self._disks_and_offsets(x, y, visible), visible.clone()
-        cut = nearest_pixel(x), nearest_pixel(y)
-        return gaussian_heatmaps((x, y), visible, self.heatmap_size, self.sigma, cut)
+            return self._disks_and_offsets(points, visible), visible.clone()
+        cut = nearest_pixel(points)
+        return gaussian_heatmaps(points, visible, self.heatmap_size, self.sigma, cut)
 
     def decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
         """Keypoints and scores, which of 'combined' are maxima of the blurred disks.
 
         See `HeatmapCodec.decode`.
         """
+        heatmaps = heatmaps.contiguous()
         if self.combined:
-            maps = heatmaps.contiguous().unflatten(1, (-1, 3))
-            x, y, scores = maximum(blur(maps[:, :, 0], self.kernel))
-            dx, dy = self._offsets_at(maps, x, y)
+            maps = heatmaps.unflatten(1, (-1, 3))
+            pixel, scores = maximum(blur(maps[:, :, 0], self.kernel))
+            step = self._offsets_at(maps, pixel)
         else:
-            heatmaps = heatmaps.contiguous()
-            x, y, scores = maximum(heatmaps)
-            dx, dy = self._taylor_step(heatmaps, x, y, scores)
-        return self._on_crop(x + dx, y + dy, scores), scores
+            pixel, scores = maximum(heatmaps)
+            step = self._taylor_step(heatmaps, pixel, scores)
+        return self._on_crop(pixel + step, scores), scores
 
     def mirror(self, heatmaps: Tensor, flip_indices: Tensor) -> Tensor:
         """As `HeatmapCodec.mirror`; offsets in x change their sign."""
@@ -100,11 +100,9 @@ class UDPHeatmap(HeatmapCodec):
         disk, x, y = heatmaps.flip(3).unflatten(1, (-1, 3))[:, flip_indices].unbind(2)
         return torch.stack([disk, -x, y], 2).flatten(1, 2)
 
-    def _taylor_step(
-        self, heatmaps: Tensor, x: Tensor, y: Tensor, scores: Tensor
-    ) -> tuple[Tensor, ...]:
+    def _taylor_step(self, heatmaps: Tensor, pixel: Tensor, scores: Tensor) -> Tensor:
         """As DARK's, but from the maximum's direct neighbours, so that it reaches the border."""
-        log = log_window(blurred_window(heatmaps, self.kernel, x, y, 1), scores, 1e-3, 50.0)
+        log = log_window(blurred_window(heatmaps, self.kernel, pixel, 1), scores, 1e-3, 50.0)
         (a, b, _), (c, d, e), (_, f, g) = (row.unbind(-1) for row in log.unbind(-2))
         # Added to the Hessian's diagonal: a flat map has a peak nowhere else.
         eps = torch.finfo(torch.float32).eps
@@ -116,20 +114,19 @@ class UDPHeatmap(HeatmapCodec):
             dxy=(g - e - f + 2 * d - c - b + a) / 2,
         )
 
-    def _disks_and_offsets(self, x: Tensor, y: Tensor, visible: Tensor) -> Tensor:
+    def _disks_and_offsets(self, points: Tensor, visible: Tensor) -> Tensor:
         """(B, 3K, H, W); 0 throughout where a keypoint is not labelled."""
         width, height = self.heatmap_size
         labelled = (visible > 0)[..., None, None]
-        dx = offsets(x, width).unsqueeze(-2) / self.radius * labelled
-        dy = offsets(y, height).unsqueeze(-1) / self.radius * labelled
-        maps = x.new_empty(*x.shape, 3, height, width)
+        dx = offsets(points[..., 0], width).unsqueeze(-2) / self.radius * labelled
+        dy = offsets(points[..., 1], height).unsqueeze(-1) / self.radius * labelled
+        maps = points.new_empty(*visible.shape, 3, height, width)
         maps[:, :, 0] = dx.square() + dy.square() <= torch.where(labelled, 1, -1)
         maps[:, :, 1] = dx
         maps[:, :, 2] = dy
         return maps.flatten(1, 2)
 
-    def _offsets_at(self, maps: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-        """Offsets (B, K) in heatmap pixels at a pixel of each keypoint's maps (B, K, 3, H, W)."""
-        index = (y * maps.shape[-1] + x)[..., None, None].expand(-1, -1, 2, 1)
-        offsets = maps[:, :, 1:].flatten(3).gather(3, index).squeeze(-1) * self.radius
-        return offsets.unbind(-1)
+    def _offsets_at(self, maps: Tensor, pixel: Tensor) -> Tensor:
+        """(B, K, 2) in heatmap pixels, out of maps (B, K, 3, H, W) at one pixel of each."""
+        index = (pixel[..., 1] * maps.shape[-1] + pixel[..., 0])[..., None, None]
+        return maps[:, :, 1:].flatten(3).gather(3, index.expand(-1, -1, 2, 1))[..., 0] * self.radius

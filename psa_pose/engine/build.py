@@ -79,8 +79,8 @@ def build_loader(
     try:
         return PoseDataLoader(
             dataset,
-            options.get('batch_size', 32),
-            num_workers=options.get('num_workers', 0),
+            whole_number(options.get('batch_size', 32), f'{name}.batch_size'),
+            num_workers=whole_number(options.get('num_workers', 0), f'{name}.num_workers', 0),
             train=name == 'train_dataloader',
             seed=seed(cfg),
             rank=trainer.global_rank,
@@ -115,21 +115,35 @@ def build_metric(cfg: Config, name: str, dataset: TopdownDataset) -> PoseMetric:
 
 def seed(cfg: Config) -> int:
     """The one number from which order, augmentation and fresh weights follow."""
-    return known_keys(cfg.get('randomness', {}), ('seed', 'deterministic'), 'randomness').get(
-        'seed', 0
-    )
+    options = known_keys(cfg.get('randomness'), ('seed', 'deterministic'), 'randomness')
+    return whole_number(options.get('seed', 0), 'randomness.seed', least=0)
 
 
-def section(cfg: Mapping[str, Any], name: str, within: str = 'config') -> Any:
+def section(cfg: Mapping[str, Any] | Config, name: str, within: str = 'config') -> Any:
     """A part of the config that must be there."""
-    if name not in cfg:
+    if not isinstance(cfg, Mapping | Config):
+        raise ConfigError(f'{within}: expected dict(...), got {cfg!r}')
+    if cfg.get(name) is None:
         raise ConfigError(f"{within}: '{name}' is missing")
     return cfg[name]
 
 
-def known_keys(options: Mapping[str, Any], names: tuple[str, ...], path: str) -> Mapping[str, Any]:
-    """`options` itself, once none of its keys is unknown."""
-    for key in options:
-        if key not in names:
-            raise ConfigError(f"{path}: no option '{key}'; {nearest(key, names)}")
+def known_keys(
+    options: Mapping[str, Any] | None, names: tuple[str, ...] | None, path: str
+) -> Mapping[str, Any]:
+    """`options` itself, once none of its keys is unknown; None is MMPose's word for 'nothing'."""
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping):
+        raise ConfigError(f'{path}: expected dict(...), got {options!r}')
+    for key in options if names else ():
+        if key not in names:  # type: ignore[operator]
+            raise ConfigError(f"{path}: no option '{key}'; {nearest(key, names or ())}")
     return options
+
+
+def whole_number(value: Any, path: str, least: int = 1) -> int:
+    """A number that counts something, or an error that names its place."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f'{path}: expected a whole number from {least} on, got {value!r}')
+    return value

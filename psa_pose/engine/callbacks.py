@@ -2,9 +2,11 @@
 
 import sys
 import time
+from datetime import timedelta
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
@@ -29,13 +31,21 @@ class TrainLog(L.Callback):
         self.interval = interval
         self.samples_per_step = samples_per_step
         self.plain = plain
-        self.first_step = 0
+        self.lr = 0.0
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.first_step = trainer.global_step
         self.started = self.window_started = self.batch_ended = time.perf_counter()
         self.waiting = 0.0
         self.window_step = trainer.global_step
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.batch_ended = time.perf_counter()  # writing a checkpoint is no waiting for data
+
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, module: L.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        self.lr = optimizer.param_groups[0]['lr']  # afterwards it is already the next step's
 
     def on_train_batch_start(
         self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
@@ -52,7 +62,8 @@ class TrainLog(L.Callback):
     ) -> None:
         step = trainer.global_step
         if step % self.interval == 0 and step > self.window_step:
-            self._read(trainer, module, outputs['loss'])
+            # Lightning hands over the loss divided for gradient accumulation.
+            self._read(trainer, module, outputs['loss'] * trainer.accumulate_grad_batches)
         self.batch_ended = time.perf_counter()
 
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -77,7 +88,7 @@ class TrainLog(L.Callback):
         left = (now - self.started) / (step - self.first_step) * (total - step)
         values = {
             'loss': float(loss),
-            'lr': trainer.optimizers[0].param_groups[0]['lr'],
+            'lr': self.lr,
             'samples_per_s': (step - self.window_step) * self.samples_per_step / elapsed,
             'data_wait': self.waiting / elapsed,
             'eta_min': left / 60,
@@ -88,7 +99,7 @@ class TrainLog(L.Callback):
                 f'epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  step {step}/{total}  '
                 f'loss {values["loss"]:.6f}  lr {values["lr"]:.2e}  '
                 f'{values["samples_per_s"]:.0f} samples/s  data wait {values["data_wait"]:.0%}  '
-                f'ETA {time.strftime("%H:%M:%S", time.gmtime(left))}'
+                f'ETA {timedelta(seconds=round(left))}'
             )
         self.window_started, self.window_step, self.waiting = now, step, 0.0
 
@@ -130,5 +141,5 @@ class SkipReport(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, PoseModule)
-        if module.skipped:
+        if module.skipped:  # every rank counts its own
             print(f'{module.skipped} samples were skipped: their images could not be read')

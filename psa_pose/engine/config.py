@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.config.utils import ConfigParsingError
 
 import psa_pose
 from psa_pose.errors import ConfigError, nearest
@@ -36,9 +35,9 @@ KEYS = {
 
 
 def config_roots() -> list[Path]:
-    """Folders that hold the project's configs: the checkout's, then the wheel's."""
+    """Folders that hold the project's configs: the wheel's, or the checkout's."""
     package = Path(psa_pose.__file__).parent
-    return [path for path in (package.parent / 'configs', package / 'configs') if path.is_dir()]
+    return [path for path in (package / 'configs', package.parent / 'configs') if path.is_dir()][:1]
 
 
 def find_config(name: str | Path) -> Path:
@@ -73,14 +72,20 @@ def load_config(name: str | Path, options: Sequence[str] = ()) -> Config:
         ConfigError: the file cannot be read, or it has a key that nothing reads.
     """
     path = find_config(name)
-    sys.path.insert(0, str(Path.cwd()))  # so that custom_imports finds modules beside the user
+    cwd = str(Path.cwd())
+    sys.path.insert(0, cwd)  # so that custom_imports finds modules beside the user
     try:
         config = Config.fromfile(path)
-    except (ConfigParsingError, SyntaxError, NameError, KeyError, TypeError, OSError) as error:
+    except Exception as error:  # a config is a program, and may fail in any way
         raise ConfigError(f'config {path}: {type(error).__name__}: {error}') from error
     finally:
-        sys.path.pop(0)
-    config.merge_from_dict(dict(_parse_option(option) for option in options))
+        sys.path.remove(cwd)
+    for option in options:
+        key, value = _parse_option(option)
+        try:
+            config.merge_from_dict({key: value})
+        except (KeyError, TypeError, IndexError) as error:
+            raise ConfigError(f"--cfg-options: cannot set '{key}': {error}") from error
     _check_keys(config, path)
     return config
 

@@ -1,9 +1,11 @@
 """The estimator as Lightning sees it: steps, optimizer, and what a checkpoint says."""
 
 from collections.abc import Callable, Mapping, Sequence
+from math import ceil
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
@@ -25,6 +27,7 @@ class PoseModule(L.LightningModule):
         metric: collects predictions.
         make_optimizer: from parameters to their optimizer, learning rate already scaled.
         schedules: of the learning rate.
+        optimizer_text: says which optimizer and learning rate; kept in checkpoints.
     """
 
     def __init__(
@@ -33,23 +36,25 @@ class PoseModule(L.LightningModule):
         metric: PoseMetric,
         make_optimizer: MakeOptimizer | None = None,
         schedules: Sequence[Schedule] = (),
+        optimizer_text: str = '',
     ) -> None:
         super().__init__()
         self.estimator = estimator.to(memory_format=torch.channels_last)
         self.metric = metric
         self.make_optimizer = make_optimizer
         self.schedules = schedules
+        self.optimizer_text = optimizer_text
+        self.first_seed = torch.initial_seed()
         self.metrics: dict[str, Any] = {}
         self.skipped = 0
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         assert self.make_optimizer is not None, 'built for evaluation only'
         optimizer = self.make_optimizer(self.estimator.parameters())
-        total = int(self.trainer.estimated_stepping_batches)
-        epochs = self.trainer.max_epochs
-        per_epoch = total // epochs if epochs and epochs > 0 else total
+        total = int(self.trainer.estimated_stepping_batches)  # reads the loader, too
+        per_epoch = ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: lr_factor(self.schedules, step, max(per_epoch, 1), total)
+            optimizer, lambda step: lr_factor(self.schedules, step, per_epoch, total)
         )
         return {
             'optimizer': optimizer,
@@ -65,6 +70,9 @@ class PoseModule(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self.metrics = {}  # those of an earlier epoch say nothing of this one's weights
+        # A layer with dropout draws the same numbers whether or not training was interrupted.
+        where = (self.first_seed, self.current_epoch, self.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(where).generate_state(1)[0]))
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
         return self.estimator.loss(batch)
@@ -108,8 +116,10 @@ class PoseModule(L.LightningModule):
     def _check_first(self, batch: PoseBatch) -> None:
         """Stop before hours are spent on targets that are all zero."""
         _, weights = self.estimator.codec.encode(batch.keypoints, batch.visible)
-        if not batch.usable.any() or weights.any():
+        if weights.any():
             return
+        if not batch.usable.any():
+            raise DataError('not one image of the first batch can be read; see the warnings above')
         width, height = self.estimator.codec.input_size
         low, high = batch.keypoints.amin((0, 1)).tolist(), batch.keypoints.amax((0, 1)).tolist()
         raise DataError(
@@ -131,4 +141,8 @@ class PoseModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         info = self.estimator.info
-        checkpoint['meta'] = {'keypoint_names': list(info.names), 'metrics': dict(self.metrics)}
+        checkpoint['meta'] = {
+            'keypoint_names': list(info.names),
+            'metrics': dict(self.metrics),
+            'optimizer': self.optimizer_text,
+        }

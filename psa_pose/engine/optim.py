@@ -55,7 +55,7 @@ class LinearLR(Schedule):
     end_factor: float = 1.0
 
     def curve(self, now: float, end: float) -> float:
-        share = (now - self.begin) / max(end - self.begin, 1)
+        share = (now - self.begin) / max(end - self.begin, 1e-12)
         return self.start_factor + share * (self.end_factor - self.start_factor)
 
 

@@ -1,30 +1,29 @@
 """A whole run, readable at one sight: build everything, then train or evaluate."""
 
 import json
-import logging
 import sys
-import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from mmengine.config import Config
 
 from psa_pose.datasets import TopdownDataset
 from psa_pose.engine import build
-from psa_pose.engine.callbacks import DataPosition, ProgressBar, SkipReport, TrainLog
+from psa_pose.engine.callbacks import DataPosition, TrainLog
 from psa_pose.engine.module import PoseModule
+from psa_pose.engine.trainer import build_trainer, log_interval, training_trainer
 from psa_pose.errors import CheckpointError, ConfigError
 from psa_pose.evaluation import CocoMetric, PoseMetric
 from psa_pose.evaluation.references import comparison, model_of
 from psa_pose.evaluation.report import print_tables
-from psa_pose.models.checkpoints import load_checkpoint
-from psa_pose.registry import OPTIMIZERS, PARAM_SCHEDULERS, check_arguments, config_path
+from psa_pose.models.checkpoints import load_checkpoint, load_progress
+from psa_pose.registry import OPTIMIZERS, PARAM_SCHEDULERS, config_path
 from psa_pose.visualization.results import draw_results
 
 
@@ -42,25 +41,32 @@ def train(cfg: Config, *, resume: bool = False, dry_run: bool = False) -> Path:
     L.seed_everything(build.seed(cfg), verbose=False)
     work_dir = Path(cfg.work_dir)
     last = work_dir / 'checkpoints' / 'last.ckpt'
-    _check_work_dir(last, resume, dry_run)
+    _check_work_dir(work_dir, last, resume, dry_run)
 
     train_set = build.build_dataset(cfg, 'train_dataloader')
     val_set = build.build_dataset(cfg, 'val_dataloader')
     estimator = build.build_model(cfg, train_set.info)
     metric = build.build_metric(cfg, 'val_evaluator', val_set)
     _check_trainable(train_set, metric)
-    if cfg.get('load_from') and not resume:
-        print(load_checkpoint(estimator, cfg.load_from))
+    progress = load_progress(estimator, last) if resume else None
+    report = load_checkpoint(estimator, cfg.load_from) if cfg.get('load_from') else None
 
-    log_interval = _hook(cfg, 'logger', {'interval': 50})['interval']
     plain = not sys.stderr.isatty()
-    trainer = build_trainer(cfg, log_every_n_steps=log_interval, fast_dev_run=dry_run, plain=plain)
+    trainer = training_trainer(
+        cfg,
+        metric,
+        plain=plain,
+        dry_run=dry_run,
+        resumed_step=progress['global_step'] if progress else None,
+    )
     train_loader = build.build_loader(cfg, 'train_dataloader', train_set, trainer)
     val_loader = build.build_loader(cfg, 'val_dataloader', val_set, trainer)
     batch = (train_loader.batch_sampler.global_batch) * trainer.accumulate_grad_batches  # type: ignore[union-attr]
     make_optimizer, lr_text = _optimizer(cfg, batch)
-    module = PoseModule(estimator, metric, make_optimizer, _schedules(cfg))
-    log = TrainLog(1 if dry_run else log_interval, batch, plain)
+    module = PoseModule(estimator, metric, make_optimizer, _schedules(cfg), lr_text)
+    if progress:
+        _check_same_optimizer(progress, lr_text, last)
+    log = TrainLog(1 if dry_run else log_interval(cfg), batch, plain)
     trainer.callbacks += [log, DataPosition(train_loader)]  # type: ignore[attr-defined]
 
     if trainer.is_global_zero:
@@ -72,25 +78,28 @@ def train(cfg: Config, *, resume: bool = False, dry_run: bool = False) -> Path:
             f'crop {train_set.input_size[0]}x{train_set.input_size[1]}, '
             f'sigmas: {train_set.info.sigmas_source}'
         )
+        if report:
+            print(report)
         print(f'optimizer {lr_text}')
         print(f'work dir  {work_dir}', flush=True)
         if not dry_run:
-            work_dir.mkdir(parents=True, exist_ok=True)
             cfg.dump(work_dir / 'config.py')
 
-    trainer.fit(
-        module, train_loader, val_loader, ckpt_path=last if resume else None, weights_only=True
-    )
+    # A dry run of a resumed one tries its weights, not its position: that lies behind one epoch.
+    ckpt_path = last if resume and not dry_run else None
+    with _stopped_by_signals('; go on with --resume'):
+        trainer.fit(module, train_loader, val_loader, ckpt_path=ckpt_path, weights_only=True)
+        if not dry_run and not module.metrics:  # a run that was already complete
+            trainer.validate(module, val_loader, verbose=False)
+    if not trainer.is_global_zero:
+        return last
     if dry_run:
         print(
             f'dry run   one training batch (loss {trainer.callback_metrics["loss"]:.6f}) and one '
             f'evaluation batch ({len(metric.predictions)} persons): all is well'
         )
         return work_dir
-    if not module.metrics:  # the last epoch is no multiple of val_interval
-        trainer.validate(module, val_loader, verbose=False)
-    if trainer.is_global_zero:
-        _print_results(cfg, module)
+    _print_results(cfg, module)
     return last
 
 
@@ -141,7 +150,8 @@ def test(
     if trainer.is_global_zero:
         left_out = f'; left out: {dataset.boxes_left_out}' if dataset.boxes_left_out else ''
         print(f'boxes     {dataset.boxes}{left_out}', flush=True)
-    trainer.test(module, loader, verbose=False)
+    with _stopped_by_signals(''):
+        trainer.test(module, loader, verbose=False)
     if trainer.is_global_zero:
         if metric.has_truth:
             _print_results(cfg, module)
@@ -159,63 +169,17 @@ def test(
     return module.metrics
 
 
-def build_trainer(cfg: Config, *, plain: bool, **options: Any) -> L.Trainer:
-    """Lightning's Trainer; the config's `trainer` goes to it word for word."""
-    logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
-    # Neither says anything that its reader could act on.
-    for noise in ('.*does not have many workers.*', '.*isinstance.treespec, LeafSpec.*'):
-        warnings.filterwarnings('ignore', message=noise)
-    train_cfg = build.known_keys(
-        cfg.get('train_cfg', {}), ('max_epochs', 'val_interval'), 'train_cfg'
-    )
-    wrapper = _optim_wrapper(cfg)
-    work_dir = Path(cfg.work_dir)
-    if options.get('logger', True):
-        options['logger'] = TensorBoardLogger(work_dir, name='', version='tensorboard')
-        options['callbacks'] = [*_checkpoints(cfg, work_dir), SkipReport()]
-    if not plain:
-        options.setdefault('callbacks', []).append(ProgressBar(refresh_rate=5))
-    deterministic = cfg.get('randomness', {}).get('deterministic', False)
-    arguments = {
-        'max_epochs': train_cfg.get('max_epochs', 210),
-        'check_val_every_n_epoch': train_cfg.get('val_interval', 1),
-        'accumulate_grad_batches': wrapper.get('accumulative_counts', 1),
-        'gradient_clip_val': (wrapper.get('clip_grad') or {}).get('max_norm'),
-        'deterministic': deterministic or None,
-        'default_root_dir': work_dir,
-        'enable_progress_bar': not plain,
-        'enable_model_summary': False,
-        'num_sanity_val_steps': 1,
-        'use_distributed_sampler': False,
-        **options,
-    }
-    with config_path('trainer') as path:
-        arguments |= cfg.get('trainer', {})
-        check_arguments(L.Trainer, arguments, path)
-        try:
-            return L.Trainer(**arguments)
-        except (
-            TypeError,
-            ValueError,
-            L.pytorch.utilities.exceptions.MisconfigurationException,
-        ) as error:
-            raise ConfigError(f'{path}: {error}') from error
-
-
-def _optim_wrapper(cfg: Config) -> Mapping[str, Any]:
-    names = ('optimizer', 'clip_grad', 'accumulative_counts')
-    return build.known_keys(cfg.get('optim_wrapper', {}), names, 'optim_wrapper')
-
-
 def _optimizer(cfg: Config, batch: int) -> tuple[Any, str]:
     """What makes the optimizer, its learning rate scaled to the batch, and a line that says so."""
-    options = dict(build.section(_optim_wrapper(cfg), 'optimizer', 'optim_wrapper'))
+    options = dict(build.section(cfg['optim_wrapper'], 'optimizer', 'optim_wrapper'))
     scaling = build.known_keys(
-        cfg.get('auto_scale_lr', {}), ('base_batch_size', 'enable'), 'auto_scale_lr'
+        cfg.get('auto_scale_lr'), ('base_batch_size', 'enable'), 'auto_scale_lr'
     )
-    reference = scaling.get('base_batch_size')
     text = f'{options.get("type")}, learning rate {options.get("lr")}'
-    if reference and scaling.get('enable', True) and 'lr' in options:
+    if scaling.get('enable', True) and 'base_batch_size' in scaling and 'lr' in options:
+        reference = build.whole_number(scaling['base_batch_size'], 'auto_scale_lr.base_batch_size')
+        if not isinstance(options['lr'], int | float):
+            raise ConfigError(f'optim_wrapper.optimizer.lr: not a number: {options["lr"]!r}')
         options['lr'] *= batch / reference
         text += f' x batch {batch} / reference {reference} = {options["lr"]:.3g}'
     with config_path('optim_wrapper'):  # a trial, so that a misspelt keyword stops here
@@ -230,46 +194,43 @@ def _make_optimizer(options: Mapping[str, Any], parameters: Any) -> torch.optim.
 
 
 def _schedules(cfg: Config) -> list[Any]:
-    entries = cfg.get('param_scheduler', [])
+    entries = cfg.get('param_scheduler') or []
     entries = [entries] if isinstance(entries, Mapping) else entries
     return [PARAM_SCHEDULERS.build(e, at=f'param_scheduler.{i}') for i, e in enumerate(entries)]
 
 
-def _hook(cfg: Config, name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    hooks = build.known_keys(
-        cfg.get('default_hooks', {}), ('checkpoint', 'logger'), 'default_hooks'
-    )
-    options = build.known_keys(hooks.get(name, {}), tuple(defaults), f'default_hooks.{name}')
-    return {**defaults, **options}
-
-
-def _checkpoints(cfg: Config, work_dir: Path) -> list[ModelCheckpoint]:
-    """`last.ckpt` every `interval` epochs, and the best by `save_best` (None: no best)."""
-    options = _hook(cfg, 'checkpoint', {'interval': 1, 'save_best': 'AP', 'rule': 'max'})
-    folder = work_dir / 'checkpoints'
-    last = ModelCheckpoint(
-        folder,
-        filename='last',
-        every_n_epochs=options['interval'],
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    if not options['save_best']:
-        return [last]
-    name = options['save_best']
-    best = ModelCheckpoint(
-        folder, filename=f'best_{{epoch}}_{{{name}:.4f}}', monitor=name, mode=options['rule']
-    )
-    return [best, last]
-
-
-def _check_work_dir(last: Path, resume: bool, dry_run: bool) -> None:
+def _check_work_dir(work_dir: Path, last: Path, resume: bool, dry_run: bool) -> None:
     if resume and not last.is_file():
         raise CheckpointError(f'--resume: there is no checkpoint {last}')
     if last.is_file() and not resume and not dry_run:
         raise CheckpointError(
             f'{last.parent} already holds a run: go on with --resume, or name another --work-dir'
         )
+    if not dry_run:
+        work_dir.mkdir(parents=True, exist_ok=True)  # before hours are spent on what cannot be kept
+
+
+def _check_same_optimizer(progress: Mapping[str, Any], lr_text: str, last: Path) -> None:
+    """Steps and rates of a checkpoint mean nothing under another batch or learning rate."""
+    before = progress['meta'].get('optimizer')
+    if before != lr_text:
+        raise ConfigError(
+            f"--resume: {last} was trained with '{before}', but the config now says '{lr_text}'; "
+            f'to change them start a new run with --load-from {last}'
+        )
+
+
+@contextmanager
+def _stopped_by_signals(advice: str) -> Iterator[None]:
+    """Turn Lightning's silent exit after SIGTERM or Ctrl-C into a message and an exit status."""
+    try:
+        yield
+    except SIGTERMException:
+        print(f'stopped by SIGTERM{advice}', file=sys.stderr)
+        raise SystemExit(143) from None
+    except (KeyboardInterrupt, SystemExit):
+        print(f'interrupted{advice}', file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def _check_trainable(train_set: TopdownDataset, metric: PoseMetric) -> None:

@@ -1,5 +1,7 @@
 """Loading weights, with a report of what went where."""
 
+import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,8 +47,29 @@ def load_checkpoint(
         CheckpointError: the file cannot be read, is of another K, or fits too little.
     """
     path = Path(path)
+    return _load(model, _read(path), path, strict)
+
+
+def load_progress(model: TopdownPoseEstimator, path: Path) -> dict[str, Any]:
+    """A run's checkpoint, once its weights have been found to fit and were loaded.
+
+    Raises:
+        CheckpointError: the file cannot be read, does not fit, or holds weights alone.
+    """
     checkpoint = _read(path)
+    missing = {'state_dict', 'global_step', 'meta', 'optimizer_states'} - set(checkpoint)
+    if missing:
+        raise CheckpointError(f'{path} is no checkpoint of a run: it lacks {sorted(missing)}')
+    _load(model, checkpoint, path, strict=True)
+    return checkpoint
+
+
+def _load(
+    model: TopdownPoseEstimator, checkpoint: dict[str, Any], path: Path, strict: bool
+) -> LoadReport:
     state = checkpoint.get('state_dict', checkpoint)
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"{path}: its 'state_dict' is a {type(state).__name__}")
     state = {key: value for key, value in state.items() if isinstance(value, Tensor)}
     wanted = model.state_dict()
     state = _rename(state, wanted)
@@ -84,12 +107,26 @@ def _read(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location='cpu', weights_only=True)
     except OSError as error:
         raise CheckpointError(f'cannot read checkpoint {path}: {error.strerror}') from None
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f'{path} is not a readable checkpoint: {_first_line(error)}; files that hold more than '
+            "tensors and plain values are not run: keep its 'state_dict' alone, with "
+            "torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW), if you trust it"
+        ) from error
     except Exception as error:  # torch.load raises whatever a broken file makes it raise
-        cause = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f'{path} is not a readable checkpoint: {cause}') from error
+        raise CheckpointError(
+            f'{path} is not a readable checkpoint: {_first_line(error)}'
+        ) from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f'{path} holds a {type(checkpoint).__name__}, not a state dict')
     return checkpoint
+
+
+def _first_line(error: Exception) -> str:
+    """Of the message, without the advice and the colours that torch adds."""
+    refused = re.search(r'Unsupported (?:global|class|operand)[^\n]*', str(error))
+    text = refused.group() if refused else (str(error).splitlines() or [type(error).__name__])[0]
+    return re.sub(r'\x1b\[[0-9;]*m', '', text).strip()
 
 
 def _rename(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -114,7 +114,10 @@ def _groups(diagnosis: Diagnosis) -> 'Figure':
             text = f'{row["AP"]:.3f}' if row['AP'] >= 0 else 'no AP'
             place, color = (0.02, 'white') if inside else (max(row['AP'], 0) + 0.01, 'black')
             above.text(x, place, text, ha='center', fontsize=9, color=color)
-        above.axhline(diagnosis.ap['AP'], color='black', linewidth=1, linestyle='--')
+        # Of all persons by the same rule: background counts for COCO's sizes alone.
+        everyone = diagnosis.cured['background']['alone']
+        line = diagnosis.ap['AP'] if division == 'size' else everyone
+        above.axhline(line, color='black', linewidth=1, linestyle='--')
         above.set(title=_DIVISIONS[division], ylim=(0, 1.08))
         above.set_xticks([])
         _stacked(below, labels, list(parts.values()), OUTCOMES[1:], upright=True)

@@ -153,9 +153,9 @@ class TestParts:
     def test_maximum_is_the_first(self, size):
         width, height = size
         maps = torch.randint(0, 4, (50, 3, height, width)).float()  # with many that are equal
-        x, y, values = maximum(maps)
+        pixel, values = maximum(maps)
         index = maps.flatten(2).argmax(-1)
-        assert torch.equal(y * width + x, index)
+        assert torch.equal(pixel[..., 1] * width + pixel[..., 0], index)
         assert torch.equal(values, maps.flatten(2).amax(-1))
 
     @pytest.mark.parametrize('kernel', [1, 3, 5, 7, 11, 17, 23])
@@ -180,7 +180,7 @@ class TestParts:
             for t in torch.meshgrid(*map(torch.arange, (height, width)), indexing='ij')
         )
         maps = torch.tensor(map_).expand(1, height * width, height, width)
-        windows = blurred_window(maps, kernel, x, y, reach)
+        windows = blurred_window(maps, kernel, torch.stack([x, y], -1), reach)
         for i, window in enumerate(windows[0]):
             top, left = int(y[0, i]), int(x[0, i])
             expected = whole[top : top + 2 * reach + 1, left : left + 2 * reach + 1]

@@ -1,4 +1,4 @@
-"""A detector's boxes: what is read, what is left out and counted, and errors that name the entry."""
+"""A detector's boxes: what is read, what is left out and counted, errors that name the entry."""
 
 import json
 

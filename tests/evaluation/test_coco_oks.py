@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pytest
 from faster_coco_eval import COCO
-from pycocotools.coco import COCO as PlainCOCO
+from pycocotools import coco as pycoco
 from pycocotools.cocoeval import COCOeval
 
 from psa_pose.evaluation.coco_oks import oks_by_image
@@ -53,7 +53,7 @@ def made(seed, images=6, persons=14, found=60):
 
 def pycocotools_oks(truth, rows, max_dets):
     with contextlib.redirect_stdout(io.StringIO()):
-        coco = PlainCOCO()
+        coco = pycoco.COCO()
         coco.dataset = truth
         coco.createIndex()
         evaluation = COCOeval(coco, coco.loadRes([dict(row) for row in rows]), 'keypoints')

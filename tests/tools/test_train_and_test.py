@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +49,7 @@ def trained(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 def test_training_says_what_it_does_and_leaves_a_run_behind(trained: tuple[Path, str]) -> None:
     work_dir, log = trained
     assert 'learning rate 0.002 x batch 8 / reference 32 = 0.0005' in log
-    assert re.search(r'loss 0\.\d+  lr \S+  \d+ samples/s  data wait \d+%  ETA \d\d:', log)
+    assert re.search(r'loss 0\.\d+  lr \S+  \d+ samples/s  data wait \d+%  ETA \d+:', log)
     assert 'OKS-AP, ground truth boxes' in log
     assert (work_dir / 'checkpoints' / 'last.ckpt').is_file()
     assert len(list(work_dir.glob('checkpoints/best_epoch=*_AP=*.ckpt'))) == 1
@@ -99,6 +100,31 @@ def test_resume_after_a_kill_continues_the_very_curve(
     assert 0 < min(after) <= max(before) + 1, 'a step is missing between the two runs'
     assert min(after) > 1, 'the second run started anew'
     assert {**before, **after} == whole
+
+
+@pytest.mark.parametrize(
+    ('number', 'status', 'word'),
+    [(signal.SIGTERM, 143, 'stopped by SIGTERM'), (signal.SIGINT, 130, 'interrupted')],
+)
+def test_a_signal_is_no_success(
+    demo_root: Path, tmp_path: Path, number: signal.Signals, status: int, word: str
+) -> None:
+    """Or make and a cluster's queue would take half a run for a whole one."""
+    arguments = [CONFIG, '--work-dir', str(tmp_path), *options(demo_root, 50)]
+    command = [sys.executable, 'tools/train.py', *arguments]
+    pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:
+        assert process.stdout is not None and process.stderr is not None
+        for line in process.stdout:
+            if line.startswith('epoch 2/50'):
+                process.send_signal(number)
+                break
+        process.stdout.read()
+        message = process.stderr.read()
+    assert process.returncode == status
+    assert f'{word}; go on with --resume' in message
+    assert 'Traceback' not in message
+    assert (tmp_path / 'checkpoints' / 'last.ckpt').is_file()
 
 
 def test_evaluation_writes_numbers_results_and_pictures(

@@ -14,8 +14,10 @@ def print_diagnosis(diagnosis: Diagnosis, source: str) -> None:
     """Print all tables; `source` names the results."""
     console = Console()
     console = Console(width=max(console.width, 110), highlight=False)
+    # Not as the table's title, which would be folded to its width.
+    console.print(_about(diagnosis, source), style='bold', soft_wrap=True, markup=False)
     for table in (
-        _overall(diagnosis, source),
+        _overall(diagnosis),
         _cures(diagnosis),
         _keypoints(diagnosis),
         _groups(diagnosis),
@@ -34,33 +36,35 @@ def error_counts(diagnosis: Diagnosis) -> dict[str, int]:
     }
 
 
-def _overall(diagnosis: Diagnosis, source: str) -> Table:
+def _about(diagnosis: Diagnosis, source: str) -> str:
     found = diagnosis.detections
     beyond = f', {found["beyond"]:,} beyond the 20 best of their image' if found['beyond'] else ''
-    table = _table(
+    return (
         f'OKS-AP of {source} (which does not say from which boxes it was made)\n'
-        f'on {diagnosis.annotations}\n'
-        f'{diagnosis.persons["evaluated"]:,} persons, {diagnosis.persons["missed"]:,} of them '
-        f'missed; {diagnosis.sigmas} sigmas\n'
+        f'{diagnosis.persons["evaluated"]:,} persons of {diagnosis.annotations}, '
+        f'{diagnosis.persons["missed"]:,} of them missed; {diagnosis.sigmas} sigmas\n'
         f'{found["total"]:,} detections: {found["matched"]:,} matched, {found["ignored"]:,} '
-        f'ignored, {found["duplicate"]:,} duplicates, {found["background"]:,} background{beyond}',
-        *diagnosis.ap,
+        f'ignored, {found["duplicate"]:,} duplicates, {found["background"]:,} background{beyond}'
     )
+
+
+def _overall(diagnosis: Diagnosis) -> Table:
+    table = _table('', *diagnosis.ap)
     table.add_row(*(_ap(value) for value in diagnosis.ap.values()))
     return table
 
 
 def _cures(diagnosis: Diagnosis) -> Table:
     table = _table(
-        'AP without errors of a kind (after Ronchi and Perona, ICCV 2017)',
+        'AP if errors of a kind were cured (after Ronchi and Perona, ICCV 2017)',
         'error',
         'count',
         'of',
         'share',
         'of errors',
-        'AP if cured',
+        'cured alone',
         'gain',
-        'cured one by one',
+        'one by one',
         'gain',
         left=('error', 'of'),
     )
@@ -150,7 +154,7 @@ def _outcomes(row: Mapping[str, Any]) -> list[str]:
 
 
 def _table(title: str, *columns: str, left: tuple[str, ...] = ()) -> Table:
-    table = Table(title=title, title_justify='left', title_style='bold')
+    table = Table(title=title or None, title_justify='left', title_style='bold')
     for name in columns:
         table.add_column(name, justify='left' if name in left else 'right', no_wrap=True)
     return table

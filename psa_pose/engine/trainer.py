@@ -1,0 +1,198 @@
+"""Lightning's Trainer from a config: its callbacks, its logger, and how checkpoints are written."""
+
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from mmengine.config import Config
+
+from psa_pose.engine.build import known_keys, whole_number
+from psa_pose.engine.callbacks import ProgressBar, SkipReport
+from psa_pose.errors import ConfigError, nearest
+from psa_pose.evaluation import PoseMetric
+from psa_pose.registry import check_arguments, config_path
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """A checkpoint is there whole or not at all.
+
+    Lightning's own goes through the system's temporary folder: from another file system it is
+    copied over the old file, and whoever is killed then has neither.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f'{path.name}.partial')
+        with partial.open('wb') as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+
+
+class LastCheckpoint(Checkpoint):
+    """Writes `last.ckpt` every `interval` epochs, and whenever training ends.
+
+    Args:
+        path: of the file.
+        interval: in epochs.
+    """
+
+    def __init__(self, path: Path, interval: int) -> None:
+        self.path = path
+        self.interval = interval
+        self.saved_step = -1
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        if epoch % self.interval == 0 or epoch == trainer.max_epochs:
+            self._save(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if trainer.global_step != self.saved_step:  # max_steps came within an epoch
+            self._save(trainer)
+
+    def _save(self, trainer: L.Trainer) -> None:
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.saved_step = trainer.global_step
+            trainer.save_checkpoint(self.path)
+
+
+class EvaluateLastEpoch(Callback):
+    """The last epoch is evaluated even if it is no multiple of `val_interval`, as in MMEngine."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
+
+
+def training_trainer(
+    cfg: Config, metric: PoseMetric, *, plain: bool, dry_run: bool, resumed_step: int | None
+) -> L.Trainer:
+    """A Trainer that trains, evaluates, logs to TensorBoard and keeps checkpoints.
+
+    Args:
+        cfg: the whole config.
+        metric: says which numbers there are to choose the best checkpoint by.
+        plain: lines instead of a progress bar.
+        dry_run: one batch of each kind, nothing written.
+        resumed_step: of the checkpoint that the run goes on from; later entries are purged.
+    """
+    options = hook_options(cfg, 'checkpoint', {'interval': 1, 'save_best': 'AP', 'rule': 'max'})
+    interval = whole_number(options['interval'], 'default_hooks.checkpoint.interval')
+    folder = Path(cfg.work_dir) / 'checkpoints'
+    callbacks: list[Callback] = [EvaluateLastEpoch(), SkipReport()]
+    if options['save_best']:
+        callbacks.append(_best_checkpoint(folder, options, metric))
+    callbacks.append(LastCheckpoint(folder / 'last.ckpt', interval))
+    logger = TensorBoardLogger(
+        cfg.work_dir, name='', version='tensorboard', purge_step=resumed_step
+    )
+    return build_trainer(
+        cfg,
+        plain=plain,
+        callbacks=callbacks,
+        fast_dev_run=dry_run,
+        logger=logger,
+        log_every_n_steps=log_interval(cfg),
+        plugins=[AtomicCheckpointIO()],
+    )
+
+
+def log_interval(cfg: Config) -> int:
+    """Steps between two readings of the loss."""
+    interval = hook_options(cfg, 'logger', {'interval': 50})['interval']
+    return whole_number(interval, 'default_hooks.logger.interval')
+
+
+def build_trainer(cfg: Config, *, plain: bool, **options: Any) -> L.Trainer:
+    """Lightning's Trainer; the config's `trainer` goes to it word for word."""
+    logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
+    # None of these says anything that its reader could act on.
+    for noise in (
+        '.*does not have many workers.*',
+        '.*isinstance.treespec, LeafSpec.*',
+        '.*Grad strides do not match bucket view strides.*',
+    ):
+        warnings.filterwarnings('ignore', message=noise)
+    train_cfg = known_keys(cfg.get('train_cfg'), ('max_epochs', 'val_interval'), 'train_cfg')
+    wrapper = known_keys(
+        cfg.get('optim_wrapper'), ('optimizer', 'clip_grad', 'accumulative_counts'), 'optim_wrapper'
+    )
+    clip = known_keys(wrapper.get('clip_grad'), ('max_norm',), 'optim_wrapper.clip_grad')
+    if not plain:
+        options['callbacks'] = [*options.get('callbacks', []), ProgressBar(refresh_rate=5)]
+    arguments = {
+        'max_epochs': whole_number(train_cfg.get('max_epochs', 210), 'train_cfg.max_epochs'),
+        'check_val_every_n_epoch': whole_number(
+            train_cfg.get('val_interval', 1), 'train_cfg.val_interval'
+        ),
+        'accumulate_grad_batches': whole_number(
+            wrapper.get('accumulative_counts', 1), 'optim_wrapper.accumulative_counts'
+        ),
+        'gradient_clip_val': clip.get('max_norm'),
+        'deterministic': (cfg.get('randomness') or {}).get('deterministic') or None,
+        'default_root_dir': Path(cfg.work_dir),
+        'enable_progress_bar': not plain,
+        'enable_model_summary': False,
+        'num_sanity_val_steps': 1,
+        'use_distributed_sampler': False,
+        **options,
+    }
+    with config_path('trainer') as path:
+        arguments |= known_keys(cfg.get('trainer'), None, path)
+        check_arguments(L.Trainer, arguments, path)
+        try:
+            trainer = L.Trainer(**arguments)
+        except (TypeError, ValueError, MisconfigurationException) as error:
+            raise ConfigError(f'{path}: {error}') from error
+    _check_ranks(trainer)
+    return trainer
+
+
+def hook_options(cfg: Config, name: str, defaults: dict[str, Any]) -> dict[str, Any]:
+    """An entry of `default_hooks` over its defaults."""
+    hooks = known_keys(cfg.get('default_hooks'), ('checkpoint', 'logger'), 'default_hooks')
+    options = known_keys(hooks.get(name), tuple(defaults), f'default_hooks.{name}')
+    return {**defaults, **options}
+
+
+def _best_checkpoint(folder: Path, options: dict[str, Any], metric: PoseMetric) -> ModelCheckpoint:
+    name, rule = options['save_best'], options['rule']
+    if name not in metric.names:
+        raise ConfigError(
+            f"default_hooks.checkpoint.save_best: no evaluator gives '{name}'; "
+            f'{nearest(name, metric.names)}'
+        )
+    if rule not in ('max', 'min'):
+        raise ConfigError(f"default_hooks.checkpoint.rule must be 'max' or 'min', got '{rule}'")
+    file_name = name.replace('/', '_')  # of a metric with a prefix
+    return ModelCheckpoint(
+        folder,
+        filename=f'best_epoch={{epoch}}_{file_name}={{{name}:.4f}}',
+        monitor=name,
+        mode=rule,
+        auto_insert_metric_name=False,
+        enable_version_counter=False,
+    )
+
+
+def _check_ranks(trainer: L.Trainer) -> None:
+    launched = int(os.environ.get('WORLD_SIZE', 1))
+    if launched != trainer.world_size:
+        raise ConfigError(
+            f'{launched} processes were launched, but the trainer would use {trainer.world_size}: '
+            'set trainer.devices to the processes of a machine, trainer.num_nodes to the machines '
+            "(and, without GPUs, trainer.accelerator='cpu' and trainer.strategy='ddp')"
+        )
