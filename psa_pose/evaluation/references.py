@@ -61,6 +61,15 @@ REFERENCES: tuple[Reference, ...] = (
     Reference(Model('w48', '384x288', 'udp', psa=True), 'PSA paper', 79.5, None, GROUND_TRUTH),
 )
 
+# MPII val, mean PCKh@0.5 in percent, 256x256 with flip test; boxes are the annotation's.
+MPII_REFERENCES: dict[tuple[str, str], tuple[str, float]] = {
+    ('r50', 'msra'): ('SimpleBaseline paper', 88.5),
+    ('r101', 'msra'): ('SimpleBaseline paper', 89.1),
+    ('r152', 'msra'): ('SimpleBaseline paper', 89.6),
+    ('w32', 'msra'): ('HRNet paper', 90.3),
+    ('w32', 'dark'): ('DARK paper', 90.6),
+}
+
 
 def model_of(cfg: Mapping[str, Any]) -> Model | None:
     """What a config's model is in the words of the table, or None where it has none for it."""
@@ -74,6 +83,8 @@ def model_of(cfg: Mapping[str, Any]) -> Model | None:
     attention = backbone.get('attention')
     codec = cfg['codec']
     kinds = {'MSRAHeatmap': 'dark' if codec.get('unbiased') else 'msra', 'UDPHeatmap': 'udp'}
+    if codec.get('heatmap_type') == 'combined':
+        return None  # the UDP row is the Gaussian one's
     if codec.get('type') not in kinds or (attention and attention.get('type') != 'PSA'):
         return None
     width, height = codec['input_size']

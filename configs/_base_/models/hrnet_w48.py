@@ -1,0 +1,2 @@
+_base_ = './hrnet_w32.py'
+model = dict(backbone=dict(arch='w48'))

@@ -1,0 +1,2 @@
+_base_ = './simplebaseline_r50.py'
+model = dict(backbone=dict(depth=152))

@@ -1,0 +1,2 @@
+_base_ = './hrnet_w32_psa_p_384x288.py'
+codec = dict(unbiased=True, blur_kernel_size=17)

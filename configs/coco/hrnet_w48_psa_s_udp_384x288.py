@@ -1,0 +1,2 @@
+_base_ = './hrnet_w48_psa_s_384x288.py'
+codec = dict(type='UDPHeatmap', blur_kernel_size=17)

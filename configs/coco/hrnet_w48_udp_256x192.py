@@ -1,0 +1,2 @@
+_base_ = './hrnet_w48_256x192.py'
+codec = dict(type='UDPHeatmap')

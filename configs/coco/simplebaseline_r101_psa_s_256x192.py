@@ -1,0 +1,2 @@
+_base_ = './simplebaseline_r101_256x192.py'
+model = dict(backbone=dict(attention=dict(type='PSA', layout='sequential')))

@@ -1,0 +1,2 @@
+_base_ = './simplebaseline_r152_384x288.py'
+model = dict(backbone=dict(attention=dict(type='PSA', layout='parallel')))

@@ -1,0 +1,2 @@
+_base_ = './simplebaseline_r152_psa_p_256x192.py'
+codec = dict(unbiased=True)

@@ -1,0 +1,2 @@
+_base_ = './simplebaseline_r152_psa_s_384x288.py'
+codec = dict(unbiased=True, blur_kernel_size=17)

@@ -1,0 +1,2 @@
+_base_ = './simplebaseline_r152_384x288.py'
+codec = dict(type='UDPHeatmap', blur_kernel_size=17)

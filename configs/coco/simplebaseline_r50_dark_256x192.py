@@ -1,0 +1,2 @@
+_base_ = './simplebaseline_r50_256x192.py'
+codec = dict(unbiased=True)
