@@ -173,7 +173,7 @@ def _load(args: argparse.Namespace, options: Sequence[str] = ()) -> 'Config':
 
 
 def _train(args: argparse.Namespace) -> None:
-    from psa_pose.engine.run import train
+    from psa_pose.engine.train import train
 
     if args.resume and args.load_from:
         raise ConfigError('--resume goes on with the weights of the run: leave out --load-from')
@@ -193,7 +193,7 @@ def _mixed_precision() -> str:
 
 
 def _test(args: argparse.Namespace) -> None:
-    from psa_pose.engine.run import test
+    from psa_pose.engine.evaluate import test
 
     test(
         _load(args),

@@ -2,7 +2,10 @@
 
 import logging
 import os
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from mmengine.config import Config
 
 from psa_pose.engine.build import known_keys, whole_number
@@ -196,3 +199,16 @@ def _check_ranks(trainer: L.Trainer) -> None:
             'set trainer.devices to the processes of a machine, trainer.num_nodes to the machines '
             "(and, without GPUs, trainer.accelerator='cpu' and trainer.strategy='ddp')"
         )
+
+
+@contextmanager
+def stopped_by_signals(advice: str) -> Iterator[None]:
+    """Turn Lightning's silent exit after SIGTERM or Ctrl-C into a message and an exit status."""
+    try:
+        yield
+    except SIGTERMException:
+        print(f'stopped by SIGTERM{advice}', file=sys.stderr)
+        raise SystemExit(143) from None
+    except (KeyboardInterrupt, SystemExit):
+        print(f'interrupted{advice}', file=sys.stderr)
+        raise SystemExit(130) from None

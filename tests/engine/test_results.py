@@ -7,7 +7,7 @@ import numpy as np
 
 from psa_pose.datasets import CocoStyleDataset
 from psa_pose.engine.config import load_config
-from psa_pose.engine.run import _print_results
+from psa_pose.engine.evaluate import print_results
 from psa_pose.evaluation import CocoMetric
 from tests.handmade import coco_content, write_dataset
 
@@ -19,7 +19,7 @@ def printed(tmp_path: Path, file_name: str, capsys) -> str:
     module = SimpleNamespace(
         metric=metric, metrics=metric.compute(), estimator=SimpleNamespace(flip_test=True)
     )
-    _print_results(load_config('coco/hrnet_w32_256x192.py'), module)  # type: ignore[arg-type]
+    print_results(load_config('coco/hrnet_w32_256x192.py'), module)  # type: ignore[arg-type]
     return capsys.readouterr().out
 
 

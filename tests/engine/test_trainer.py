@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from psa_pose.engine.config import load_config
-from psa_pose.engine.run import train
+from psa_pose.engine.train import train
 from psa_pose.engine.trainer import AtomicCheckpointIO
 from psa_pose.errors import ConfigError, DataError
 from tests.conftest import ROOT

@@ -1,30 +1,25 @@
-"""A whole run, readable at one sight: build everything, then train or evaluate."""
+"""A training run, readable at one sight: build everything, then train."""
 
-import json
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from mmengine.config import Config
 
 from psa_pose.datasets import TopdownDataset
 from psa_pose.engine import build
 from psa_pose.engine.callbacks import DataPosition, TrainLog
+from psa_pose.engine.evaluate import print_results
 from psa_pose.engine.module import PoseModule
-from psa_pose.engine.trainer import build_trainer, log_interval, training_trainer
+from psa_pose.engine.trainer import log_interval, stopped_by_signals, training_trainer
 from psa_pose.errors import CheckpointError, ConfigError
-from psa_pose.evaluation import CocoMetric, PoseMetric
-from psa_pose.evaluation.references import comparison, model_of
-from psa_pose.evaluation.report import print_tables
+from psa_pose.evaluation import PoseMetric
 from psa_pose.models.checkpoints import load_checkpoint, load_progress
 from psa_pose.registry import OPTIMIZERS, PARAM_SCHEDULERS, config_path
-from psa_pose.visualization.results import draw_results
 
 
 def train(cfg: Config, *, resume: bool = False, dry_run: bool = False) -> Path:
@@ -87,7 +82,7 @@ def train(cfg: Config, *, resume: bool = False, dry_run: bool = False) -> Path:
 
     # A dry run of a resumed one tries its weights, not its position: that lies behind one epoch.
     ckpt_path = last if resume and not dry_run else None
-    with _stopped_by_signals('; go on with --resume'):
+    with stopped_by_signals('; go on with --resume'):
         trainer.fit(module, train_loader, val_loader, ckpt_path=ckpt_path, weights_only=True)
         if not dry_run and not module.metrics:  # a run that was already complete
             trainer.validate(module, val_loader, verbose=False)
@@ -99,74 +94,8 @@ def train(cfg: Config, *, resume: bool = False, dry_run: bool = False) -> Path:
             f'evaluation batch ({len(metric.predictions)} persons): all is well'
         )
         return work_dir
-    _print_results(cfg, module)
+    print_results(cfg, module)
     return last
-
-
-def test(
-    cfg: Config,
-    checkpoint: str | Path,
-    *,
-    out: Path | None = None,
-    metrics_file: Path | None = None,
-    show_dir: Path | None = None,
-    boxes: str | None = None,
-    box_thr: float | None = None,
-) -> dict[str, Any]:
-    """Evaluate a checkpoint; where there are no annotations, only write its predictions.
-
-    Args:
-        cfg: see `configs/`; `test_dataloader` and `test_evaluator`, or else those named `val_`.
-        checkpoint: its file.
-        out: where to write the predictions, see `PoseMetric.write_results`.
-        metrics_file: where to write the numbers, as JSON.
-        show_dir: where to write pictures of the predictions.
-        boxes: a file of detections or 'gt', ground truth, instead of the config's `bbox_file`.
-        box_thr: instead of the config's `box_score_thr`.
-
-    Returns:
-        See `CocoMetric.compute`; without annotations `boxes` alone.
-
-    Raises:
-        ConfigError: no annotations and no `out`: nothing would come of the evaluation.
-    """
-    name = 'test' if 'test_dataloader' in cfg else 'val'
-    evaluator = 'test_evaluator' if 'test_evaluator' in cfg else 'val_evaluator'
-    _choose_boxes(cfg, f'{name}_dataloader', boxes, box_thr)
-    dataset = build.build_dataset(cfg, f'{name}_dataloader')
-    estimator = build.build_model(cfg, dataset.info)
-    print(load_checkpoint(estimator, checkpoint, strict=True))
-    metric = build.build_metric(cfg, evaluator, dataset)
-    if not metric.has_truth and not out:
-        raise ConfigError(
-            f'{dataset.ann_file} has no annotations, so there is nothing to measure against: name '
-            'a file for the predictions with --out'
-        )
-    trainer = build_trainer(
-        cfg, logger=False, enable_checkpointing=False, plain=not sys.stderr.isatty()
-    )
-    loader = build.build_loader(cfg, f'{name}_dataloader', dataset, trainer)
-    module = PoseModule(estimator, metric)
-    if trainer.is_global_zero:
-        left_out = f'; left out: {dataset.boxes_left_out}' if dataset.boxes_left_out else ''
-        print(f'boxes     {dataset.boxes}{left_out}', flush=True)
-    with _stopped_by_signals(''):
-        trainer.test(module, loader, verbose=False)
-    if trainer.is_global_zero:
-        if metric.has_truth:
-            _print_results(cfg, module)
-        else:
-            unwritten = f', and {metrics_file} is not written' if metrics_file else ''
-            print(f'metrics   none: {dataset.ann_file} has no annotations{unwritten}')
-        if metrics_file and metric.has_truth:
-            _write_json(metrics_file, module.metrics)
-        if out:
-            metric.write_results(out)
-            print(f'results   {out}')
-        if show_dir:
-            count = draw_results(metric, show_dir)
-            print(f'pictures  {show_dir} ({count})')
-    return module.metrics
 
 
 def _optimizer(cfg: Config, batch: int) -> tuple[Any, str]:
@@ -220,19 +149,6 @@ def _check_same_optimizer(progress: Mapping[str, Any], lr_text: str, last: Path)
         )
 
 
-@contextmanager
-def _stopped_by_signals(advice: str) -> Iterator[None]:
-    """Turn Lightning's silent exit after SIGTERM or Ctrl-C into a message and an exit status."""
-    try:
-        yield
-    except SIGTERMException:
-        print(f'stopped by SIGTERM{advice}', file=sys.stderr)
-        raise SystemExit(143) from None
-    except (KeyboardInterrupt, SystemExit):
-        print(f'interrupted{advice}', file=sys.stderr)
-        raise SystemExit(130) from None
-
-
 def _check_trainable(train_set: TopdownDataset, metric: PoseMetric) -> None:
     if getattr(train_set, 'bbox_file', None):
         raise ConfigError(
@@ -241,43 +157,3 @@ def _check_trainable(train_set: TopdownDataset, metric: PoseMetric) -> None:
         )
     if not metric.has_truth:
         raise ConfigError(f'val_dataloader: {metric.dataset.ann_file} has no annotations')
-
-
-def _choose_boxes(cfg: Config, loader: str, boxes: str | None, box_thr: float | None) -> None:
-    """Lay the command line's choice over the config's."""
-    if boxes is None and box_thr is None:
-        return
-    dataset = build.section(build.section(cfg, loader), 'dataset', loader)
-    if boxes == 'gt':
-        for key in ('bbox_file', 'box_score_thr'):
-            dataset.pop(key, None)
-    elif boxes is not None:
-        dataset['bbox_file'] = boxes
-    if box_thr is not None:
-        dataset['box_score_thr'] = box_thr
-
-
-def _print_results(cfg: Config, module: PoseModule) -> None:
-    """Tables, the published rows beside them, and what a reader must know of both."""
-    metric = module.metric
-    print_tables(metric, module.metrics)
-    warnings = list(metric.warnings)
-    for part, numbers in metric.parts(module.metrics):
-        if isinstance(part, CocoMetric):
-            lines, more = comparison(
-                model_of(cfg),
-                part.ann_file.name,
-                numbers['AP'],
-                part.boxes,
-                module.estimator.flip_test,
-            )
-            warnings += more
-            for line in lines:
-                print(f'reference {line}')
-    for warning in warnings:
-        print(f'warning   {warning}')
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1 if isinstance(content, dict) else None) + '\n')
