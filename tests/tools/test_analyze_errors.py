@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from psa_pose.engine.build import build_model
+from psa_pose.structures import COCO_KEYPOINTS
 from tests.conftest import ROOT, RunTool
 from tests.corrupted import Predictions, crowd_file
 
@@ -110,7 +111,8 @@ def test_several_metrics_then_the_diagnosis_of_what_they_wrote(
 ) -> None:
     checkpoint = tmp_path / 'fresh.ckpt'
     torch.manual_seed(0)
-    torch.save({'state_dict': build_model(str(ROOT / CONFIG)).state_dict()}, checkpoint)
+    model = build_model(str(ROOT / CONFIG), COCO_KEYPOINTS)
+    torch.save({'state_dict': model.state_dict()}, checkpoint)
     evaluators = "[dict(type='CocoMetric'),dict(type='PCKAccuracy'),dict(type='EPE')]"
     options = [
         '--cfg-options', f'train_dataloader.dataset.data_root={demo_root}',
