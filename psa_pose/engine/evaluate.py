@@ -45,6 +45,9 @@ def test(
     Raises:
         ConfigError: no annotations and no `out`: nothing would come of the evaluation.
     """
+    for folder in (out and out.parent, metrics_file and metrics_file.parent, show_dir):
+        if folder:  # before an evaluation whose results could not be kept
+            folder.mkdir(parents=True, exist_ok=True)
     name = 'test' if 'test_dataloader' in cfg else 'val'
     evaluator = 'test_evaluator' if 'test_evaluator' in cfg else 'val_evaluator'
     _choose_boxes(cfg, f'{name}_dataloader', boxes, box_thr)
