@@ -121,14 +121,15 @@ class TopdownDataset(Dataset[PoseBatch]):
             np.bool_(True),
         )
 
-    def crop_scale(self, index: int) -> np.ndarray:
-        """(2,) width and height of what a person's crop shows, in image pixels."""
+    def crop_scale(self, index: int | np.ndarray) -> np.ndarray:
+        """(..., 2) width and height of what persons' crops show, in image pixels."""
         return fix_aspect_ratio(self._padded_box(index)[1], self.input_size)
 
-    def _padded_box(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Centre (2,) and padded width and height (2,) of a person's box, in image pixels."""
-        x1, y1, x2, y2 = self.persons.bbox[index].astype(np.float64)
-        return np.array([x1 + x2, y1 + y2]) / 2, np.array([x2 - x1, y2 - y1]) * self.bbox_padding
+    def _padded_box(self, index: int | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Centre (..., 2) and padded width and height (..., 2) of boxes, in image pixels."""
+        box = self.persons.bbox[index].astype(np.float64)
+        low, high = box[..., :2], box[..., 2:]
+        return (low + high) / 2, (high - low) * self.bbox_padding
 
     def _raw(self, index: int) -> dict[str, Any]:
         """What the pipeline starts from."""

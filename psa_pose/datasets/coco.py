@@ -6,9 +6,9 @@ from typing import Any
 
 from psa_pose.datasets.annotations import (
     Persons,
-    keypoint_category,
     person_category,
     read_json,
+    read_keypoint_info,
     usable_persons,
 )
 from psa_pose.datasets.base import TopdownDataset
@@ -100,8 +100,7 @@ class CocoStyleDataset(TopdownDataset):
         """See `TopdownDataset.keypoint_info`."""
         if cls.KEYPOINTS is not None:
             return cls.KEYPOINTS
-        content = read_json(ann_file)
-        return KeypointInfo.from_category(keypoint_category(content, ann_file), str(ann_file))
+        return read_keypoint_info(ann_file)
 
     def _check_keypoints(self, info: KeypointInfo) -> None:
         expected = self.KEYPOINTS

@@ -100,7 +100,8 @@ def train(cfg: Config, *, resume: bool = False, dry_run: bool = False) -> Path:
 
 def _optimizer(cfg: Config, batch: int) -> tuple[Any, str]:
     """What makes the optimizer, its learning rate scaled to the batch, and a line that says so."""
-    options = dict(build.section(cfg['optim_wrapper'], 'optimizer', 'optim_wrapper'))
+    wrapper = build.section(cfg, 'optim_wrapper')
+    options = dict(build.section(wrapper, 'optimizer', 'optim_wrapper'))
     scaling = build.known_keys(
         cfg.get('auto_scale_lr'), ('base_batch_size', 'enable'), 'auto_scale_lr'
     )
@@ -111,15 +112,15 @@ def _optimizer(cfg: Config, batch: int) -> tuple[Any, str]:
             raise ConfigError(f'optim_wrapper.optimizer.lr: not a number: {options["lr"]!r}')
         options['lr'] *= batch / reference
         text += f' x batch {batch} / reference {reference} = {options["lr"]:.3g}'
-    with config_path('optim_wrapper'):  # a trial, so that a misspelt keyword stops here
-        OPTIMIZERS.build(
-            {**options, 'params': [torch.zeros(1, requires_grad=True)]}, at='optimizer'
-        )
+    _make_optimizer(
+        options, [torch.zeros(1, requires_grad=True)]
+    )  # stop here at a misspelt keyword
     return partial(_make_optimizer, options), text
 
 
 def _make_optimizer(options: Mapping[str, Any], parameters: Any) -> torch.optim.Optimizer:
-    return OPTIMIZERS.build({**options, 'params': parameters}, at='optimizer')
+    with config_path('optim_wrapper'):
+        return OPTIMIZERS.build({**options, 'params': parameters}, at='optimizer')
 
 
 def _schedules(cfg: Config) -> list[Any]:

@@ -154,8 +154,4 @@ class CocoMetric(PoseMetric):
 
     def _areas(self, index: np.ndarray) -> np.ndarray:
         """(N,) what the crops of persons show, in image pixels squared; see `crop_scale`."""
-        dataset = self.dataset
-        boxes = dataset.persons.bbox[index].astype(np.float64)
-        size = (boxes[:, 2:] - boxes[:, :2]) * dataset.bbox_padding
-        ratio = dataset.input_size[0] / dataset.input_size[1]
-        return np.maximum(size[:, 0], size[:, 1] * ratio) ** 2 / ratio
+        return self.dataset.crop_scale(index).prod(-1)

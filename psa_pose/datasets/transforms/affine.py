@@ -61,10 +61,10 @@ def apply_affine(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def fix_aspect_ratio(scale: np.ndarray, crop_size: tuple[int, int]) -> np.ndarray:
-    """Grow the shorter side of a box (width, height) until it has the shape of the crop."""
-    width, height = scale
+    """Grow the shorter side of boxes (..., width and height) to the shape of the crop."""
+    width, height = scale[..., 0], scale[..., 1]
     ratio = crop_size[0] / crop_size[1]
-    return np.array([max(width, height * ratio), max(height, width / ratio)])
+    return np.stack([np.maximum(width, height * ratio), np.maximum(height, width / ratio)], -1)
 
 
 @TRANSFORMS.register_module()
