@@ -20,6 +20,7 @@ class EpochBatches:
 
     @property
     def global_batch(self) -> int:
+        """Samples that all ranks take in one step."""
         return self.batch_size * self.ranks
 
     def __len__(self) -> int:
