@@ -11,14 +11,12 @@ from mmcv.transforms import BaseTransform
 from torch.utils.data import Dataset
 
 from psa_pose.datasets.annotations import Persons
+from psa_pose.datasets.sampling import SampleKey
 from psa_pose.datasets.transforms import RandomFlip
 from psa_pose.datasets.transforms.affine import fix_aspect_ratio
 from psa_pose.errors import DataError
 from psa_pose.registry import TRANSFORMS, config_path
 from psa_pose.structures import KeypointInfo, PoseBatch
-
-SampleKey = tuple[int, int] | int
-"""What the loader asks for: (epoch, person) in training, the person alone in evaluation."""
 
 
 class TopdownDataset(Dataset[PoseBatch]):
@@ -98,11 +96,17 @@ class TopdownDataset(Dataset[PoseBatch]):
     def __len__(self) -> int:
         return len(self.persons)
 
-    def __getitem__(self, key: SampleKey) -> PoseBatch:
+    @property
+    def image_ids(self) -> np.ndarray:
+        """(P,) int64, the image of each person."""
+        return self.persons.image_id
+
+    def __getitem__(self, key: SampleKey | int) -> PoseBatch:
         """The person as a batch entry of arrays; see `PoseBatch` for shapes."""
-        epoch, index = key if isinstance(key, tuple) else (None, key)
+        index, epoch, again = key if isinstance(key, SampleKey) else SampleKey(int(key))
         try:
             results = self._raw(index)
+            results['epoch'], results['again'] = epoch, again
             if epoch is not None:
                 results['rng'] = np.random.default_rng((self.seed, epoch, index))
             for transform in self.pipeline:

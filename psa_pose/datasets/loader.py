@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from psa_pose.datasets.sampling import EpochBatches, RankBatches
+from psa_pose.datasets.sampling import EpochBatches, Layout, RankBatches, spacing
 from psa_pose.errors import DataError
 from psa_pose.structures import PoseBatch
 
@@ -46,12 +47,13 @@ class PoseDataLoader(DataLoader[PoseBatch]):
                 f'a batch of {batch_size} x {ranks} is larger than the dataset of {size} persons'
             )
         self._train = train
-        self._batches = EpochBatches(size, batch_size, rank, ranks, seed)
+        images = getattr(dataset, 'image_ids', np.arange(size))
+        self._batches = EpochBatches(images, batch_size, rank, ranks, seed, spacing(num_workers))
         self._resumed = False
         self._taken = 0  # samples of the current epoch that were handed out, over all ranks
         super().__init__(
             dataset,
-            batch_sampler=self._batches if train else RankBatches(size, batch_size, rank, ranks),
+            batch_sampler=self._batches if train else RankBatches(images, batch_size, rank, ranks),
             num_workers=num_workers,
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
@@ -74,24 +76,30 @@ class PoseDataLoader(DataLoader[PoseBatch]):
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch and how many of its samples, over all ranks, have been handed out."""
-        return self._position(self._batches.epoch, self._taken)
+        """The epoch and its layout, and how many samples, over all ranks, have been handed out."""
+        return self._position(self._batches.epoch, self._taken, self._batches.layout)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken, whatever the number of ranks was then."""
-        position = self._position(state['epoch'], state['samples'])
-        self._batches.epoch, self._taken = position['epoch'], position['samples']
+        """Go on where `state_dict` was taken, whatever the number of ranks or workers was then."""
+        batches = self._batches
+        layout = Layout(*state.get('layout', batches.own_layout))
+        position = self._position(state['epoch'], state['samples'], layout)
+        batches.epoch, self._taken = position['epoch'], position['samples']
+        batches.layout = Layout(*position['layout'])
         self._resumed = True
 
     def finish_epoch(self) -> None:
         """Declare the epoch over, also where not all of it was asked for."""
         if self._taken:
             self._batches.epoch, self._taken = self._batches.epoch + 1, 0
+            self._batches.layout = self._batches.own_layout
 
-    def _position(self, epoch: int, samples: int) -> dict[str, int]:
+    def _position(self, epoch: int, samples: int, layout: Layout) -> dict[str, Any]:
         if samples + self._batches.global_batch > self._batches.size:  # no whole batch is left
             epoch, samples = epoch + 1, 0
-        return {'epoch': epoch, 'samples': samples}
+        if not samples:
+            layout = self._batches.own_layout
+        return {'epoch': epoch, 'samples': samples, 'layout': list(layout)}
 
 
 def _one_thread(worker: int) -> None:

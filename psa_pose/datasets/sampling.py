@@ -1,48 +1,131 @@
-"""Which persons make a batch: an order that depends on the seed and the epoch alone."""
+"""Which persons make a batch: an order that depends on the seed and the epoch, not on processes.
+
+Decoding an image costs more than everything else a sample needs, and most images show several
+persons. So the persons of an image come at the same place of batches that are `spacing` apart:
+such batches are one worker's, which keeps the decoded image until its last person was cut out,
+while no batch has two persons of one image.
+"""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 
-class EpochBatches:
-    """Batches of (epoch, person) of one rank, from a sample offset to the epoch's end.
+class SampleKey(NamedTuple):
+    """What the loader asks a dataset for."""
 
-    Every epoch is a permutation of its own, drawn from (seed, epoch); a global batch is cut into
+    person: int
+    """Index in the dataset."""
+    epoch: int | None = None
+    """Of the augmentation, None in evaluation."""
+    again: bool = False
+    """Whether the same worker will soon be asked for another person of this image."""
+
+
+class Layout(NamedTuple):
+    """How an epoch's persons are laid out in batches; kept in checkpoints."""
+
+    spacing: int
+    batch: int
+    """Samples that all ranks take in one step."""
+
+
+def spacing(num_workers: int) -> int:
+    """Batches between two persons of an image: the workers' turns come round in it.
+
+    From 8 on, so that the usual numbers of workers (0, 1, 2, 4, 8) give one and the same order.
+    """
+    turns = max(num_workers, 1)
+    return -(-8 // turns) * turns
+
+
+class EpochBatches:
+    """Batches of one rank in training, from a sample offset to the epoch's end.
+
+    Every epoch has an order of its own, drawn from (seed, epoch); a global batch is cut into
     equal parts, one a rank, so the global batches do not depend on the number of ranks.
+
+    Args:
+        images: (P,) which image each person is in; any numbers.
+        batch_size: of one rank.
+        rank: of this process.
+        ranks: how many processes share an epoch.
+        seed: of the order.
+        spacing: see `spacing()`.
+
+    Attributes:
+        epoch: the one that `iter()` gives.
+        start: how many of its samples are passed over.
+        layout: of the epoch; another than this loader's own where a run was resumed with another
+            number of ranks or workers, until `finish_epoch`.
     """
 
-    def __init__(self, size: int, batch_size: int, rank: int, ranks: int, seed: int) -> None:
-        self.size, self.batch_size, self.rank, self.ranks = size, batch_size, rank, ranks
+    def __init__(
+        self, images: np.ndarray, batch_size: int, rank: int, ranks: int, seed: int, spacing: int
+    ) -> None:
+        self._image = np.unique(images, return_inverse=True)[1]
+        self.size, self.batch_size, self.rank = len(images), batch_size, rank
+        self.global_batch = batch_size * ranks
         self.seed = seed
+        self.own_layout = self.layout = Layout(spacing, self.global_batch)
         self.epoch = 0
         self.start = 0
-
-    @property
-    def global_batch(self) -> int:
-        """Samples that all ranks take in one step."""
-        return self.batch_size * self.ranks
 
     def __len__(self) -> int:
         return self.size // self.global_batch
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        order, again = self.order()
         for first in range(self.start, self.size - self.global_batch + 1, self.global_batch):
-            mine = first + self.rank * self.batch_size
-            yield [(self.epoch, int(i)) for i in order[mine : mine + self.batch_size]]
+            mine = np.arange(self.batch_size) + first + self.rank * self.batch_size
+            pairs = zip(order[mine].tolist(), again[mine].tolist(), strict=True)
+            yield [SampleKey(person, self.epoch, more) for person, more in pairs]
+
+    def order(self) -> tuple[np.ndarray, np.ndarray]:
+        """(P,) all persons in this epoch's order, and whether their image is needed again."""
+        rng = np.random.default_rng((self.seed, self.epoch))
+        person = rng.permutation(self.size)
+        turn = rng.permutation(self._image.max(initial=-1) + 1)
+        person = person[np.argsort(turn[self._image[person]], kind='stable')]  # image by image
+
+        count = self.size // self.layout.batch
+        lanes = max(min(self.layout.spacing, count), 1)
+        batches = person[: count * self.layout.batch].reshape(count, self.layout.batch).copy()
+        taken = 0
+        for lane in range(lanes):  # a lane's batches come from as many persons in a row
+            part = batches[lane::lanes]
+            part[:] = person[taken : taken + part.size].reshape(part.shape[::-1]).T
+            taken += part.size
+        again = np.zeros(self.size, bool)
+        if self.layout == self.own_layout:
+            image = self._image[batches]
+            again[: batches.size].reshape(batches.shape)[:-lanes] = image[:-lanes] == image[lanes:]
+        return np.concatenate([batches.ravel(), person[taken:]]), again
 
 
 class RankBatches:
-    """Every rank's share of an evaluation: each person once, none twice, in order."""
+    """A rank's share of an evaluation: each person once, none twice, image by image.
 
-    def __init__(self, size: int, batch_size: int, rank: int, ranks: int) -> None:
-        self.mine = range(rank, size, ranks)
+    Args:
+        images: (P,) which image each person is in; any numbers.
+        batch_size: of one rank.
+        rank: of this process.
+        ranks: how many processes share the evaluation.
+    """
+
+    def __init__(self, images: np.ndarray, batch_size: int, rank: int, ranks: int) -> None:
+        order = np.argsort(images, kind='stable')
+        self.mine = np.array_split(order, ranks)[rank]
+        self.images = images
         self.batch_size = batch_size
 
     def __len__(self) -> int:
         return -(-len(self.mine) // self.batch_size)
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[SampleKey]]:
         for first in range(0, len(self.mine), self.batch_size):
-            yield list(self.mine[first : first + self.batch_size])
+            persons = self.mine[first : first + self.batch_size]
+            image = self.images[persons]
+            again = [*(image[:-1] == image[1:]).tolist(), False]  # the next batch is another's
+            yield [SampleKey(p, None, a) for p, a in zip(persons.tolist(), again, strict=True)]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from psa_pose.datasets import CocoDataset, CocoStyleDataset
+from psa_pose.datasets.sampling import SampleKey
 from psa_pose.datasets.transforms import read_image
 from psa_pose.errors import ConfigError, DataError
 from psa_pose.registry import DATASETS, config_path
@@ -96,7 +97,7 @@ class TestCrop:
         flips = 0
         for index in range(0, 80, 5):
             for epoch in range(3):
-                sample = dataset[epoch, index]
+                sample = dataset[SampleKey(index, epoch)]
                 labels = dataset.persons.keypoints[index]
                 back = sample.keypoints @ sample.to_image[:, :2].T + sample.to_image[:, 2]
                 flipped = np.linalg.det(sample.to_image[:, :2]) < 0
@@ -128,7 +129,7 @@ class TestCrop:
         before = [array.copy() for array in vars(dataset.persons).values()]
         for epoch in range(5):
             for i in range(3):
-                dataset[epoch, i]
+                dataset[SampleKey(i, epoch)]
         for a, b in zip(before, vars(dataset.persons).values(), strict=True):
             np.testing.assert_array_equal(a, b)
 
@@ -140,30 +141,30 @@ class TestDeterminism:
     def test_a_sample_depends_on_seed_epoch_and_person_alone(self, three_persons):
         one = dataset_of(three_persons, pipeline=AUGMENTED, seed=5)
         other = dataset_of(three_persons, pipeline=AUGMENTED, seed=5)
-        for key in [(0, 2), (3, 1), (0, 0)]:  # another order, other samples before
-            other[key]
+        for key in [(2, 0), (1, 3), (0, 0)]:  # another order, other samples before
+            other[SampleKey(*key)]
         np.random.seed(1)
-        for key in [(0, 0), (0, 1), (0, 2), (3, 1)]:
-            assert self.same(one[key], other[key])
+        for key in [(0, 0), (1, 0), (2, 0), (1, 3)]:
+            assert self.same(one[SampleKey(*key)], other[SampleKey(*key)])
 
     def test_epochs_differ(self, three_persons):
         dataset = dataset_of(three_persons, pipeline=AUGMENTED)
-        crops = {dataset[epoch, 0].crop.tobytes() for epoch in range(20)}
+        crops = {dataset[SampleKey(0, epoch)].crop.tobytes() for epoch in range(20)}
         assert len(crops) == 20
 
     def test_seeds_differ(self, three_persons):
         datasets = [dataset_of(three_persons, pipeline=AUGMENTED, seed=s) for s in range(10)]
-        assert len({dataset[0, 0].crop.tobytes() for dataset in datasets}) == 10
+        assert len({dataset[SampleKey(0, 0)].crop.tobytes() for dataset in datasets}) == 10
 
     def test_persons_of_one_image_and_box_differ(self, tmp_path):
         persons = [person_entry(i, image_id=1) for i in (1, 2)]
         dataset = dataset_of(write_dataset(tmp_path, coco_content(persons)), pipeline=AUGMENTED)
-        assert not np.array_equal(dataset[0, 0].crop, dataset[0, 1].crop)
+        assert not np.array_equal(dataset[SampleKey(0, 0)].crop, dataset[SampleKey(1, 0)].crop)
 
     def test_evaluation_does_not_augment(self, three_persons):
         dataset = dataset_of(three_persons)
         assert self.same(dataset[1], dataset[1])
-        assert self.same(dataset[1], dataset[4, 1])  # an epoch alone changes nothing
+        assert self.same(dataset[1], dataset[SampleKey(1, 4)])  # an epoch alone changes nothing
 
 
 class TestBadImages:
@@ -188,7 +189,7 @@ class TestBadImages:
             dataset[1]
 
     @pytest.mark.parametrize('how', ['missing', 'not an image', 'empty', 'truncated'])
-    @pytest.mark.parametrize('key', [1, (0, 1)])
+    @pytest.mark.parametrize('key', [1, SampleKey(1, 0)])
     def test_skip_warns_and_gives_a_blank(self, three_persons, how, key):
         self.spoil(three_persons.parent, how)
         dataset = dataset_of(three_persons, on_error='skip')

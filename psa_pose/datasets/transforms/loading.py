@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
+from torch.utils.data import get_worker_info
 
 from psa_pose.errors import DataError
 from psa_pose.registry import TRANSFORMS
@@ -57,11 +58,24 @@ def _is_truncated(jpeg: bytes) -> bool:
 class LoadImage(BaseTransform):
     """Read `img_path` into `img`, (H, W, 3) uint8 RGB, of the annotated `img_size`.
 
-    Where the annotations say no size, `img_size` is (0, 0) and becomes the image's.
+    Where the annotations say no size, `img_size` is (0, 0) and becomes the image's. The array is
+    read-only: other persons of the image may be cut out of the same one.
+
+    Args:
+        cache: MiB that the workers of a rank may together keep of decoded images, each until the
+            last of its persons has come; 0 decodes anew for everybody.
     """
 
+    def __init__(self, cache: int = 512) -> None:
+        if cache < 0:
+            raise ValueError(f'cache must be MiB from 0 on, got {cache}')
+        self.cache = cache
+        self._kept: dict[Path, np.ndarray] = {}
+        self._kept_bytes = 0
+        self._epoch: int | None = None
+
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        image = read_image(results['img_path'])
+        image = self._read(results['img_path'], results.get('epoch'), results.get('again', False))
         size, annotated = image.shape[1::-1], results['img_size']
         if annotated != (0, 0) and size != annotated:
             raise DataError(
@@ -70,3 +84,22 @@ class LoadImage(BaseTransform):
             )
         results['img'], results['img_size'] = image, size
         return results
+
+    def _read(self, path: Path, epoch: int | None, again: bool) -> np.ndarray:
+        if epoch != self._epoch:  # what an epoch that was broken off has left
+            self._kept, self._kept_bytes, self._epoch = {}, 0, epoch
+        image = self._kept.pop(path, None)
+        if image is None:
+            image = read_image(path)
+            image.flags.writeable = False
+        else:
+            self._kept_bytes -= image.nbytes
+        if again and self._kept_bytes + image.nbytes <= self._limit():
+            self._kept[path] = image
+            self._kept_bytes += image.nbytes
+        return image
+
+    def _limit(self) -> int:
+        """Bytes of this process."""
+        worker = get_worker_info()
+        return (self.cache << 20) // (worker.num_workers if worker else 1)

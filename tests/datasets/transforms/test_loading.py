@@ -5,8 +5,10 @@ import struct
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from psa_pose.datasets.transforms import LoadImage, read_image
+from psa_pose.datasets import CocoStyleDataset, PoseDataLoader
+from psa_pose.datasets.transforms import LoadImage, loading, read_image
 from psa_pose.errors import DataError
 from tests.handmade import picture
 
@@ -21,6 +23,7 @@ def with_thumbnail(jpeg, thumbnail):
     return jpeg[:2] + b'\xff\xe1' + struct.pack('>H', len(payload) + 2) + payload + jpeg[2:]
 
 
+AUGMENTATION = [{'type': f'Random{name}'} for name in ('Flip', 'HalfBody', 'BBoxTransform')]
 PICTURE = picture(5, (160, 120))
 PLAIN = jpeg_of(PICTURE)
 PROGRESSIVE = jpeg_of(PICTURE, cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
@@ -184,3 +187,92 @@ class TestErrors:
         )
         assert results['img'].shape == PICTURE.shape
         assert results['other'] == 1
+
+
+class TestSharing:
+    """One decoding for the persons of an image, never another picture than without."""
+
+    @pytest.fixture
+    def decoded(self, monkeypatch):
+        """Paths in the order in which they were decoded."""
+        paths = []
+
+        def counting(path):
+            paths.append(path.name)
+            return read_image(path)
+
+        monkeypatch.setattr(loading, 'read_image', counting)
+        return paths
+
+    @pytest.fixture
+    def ask(self, tmp_path):
+        for name in 'ab':
+            (tmp_path / f'{name}.jpg').write_bytes(jpeg_of(picture(ord(name))))
+
+        def ask(load, name, epoch=0, again=False):
+            results = {'img_path': tmp_path / f'{name}.jpg', 'img_size': (0, 0)}
+            return load({**results, 'epoch': epoch, 'again': again})['img']
+
+        return ask
+
+    def test_kept_until_its_last_person(self, ask, decoded):
+        load = LoadImage()
+        images = [ask(load, 'a', again=more) for more in (True, True, False)]
+        assert decoded == ['a.jpg']
+        assert all(image is images[0] for image in images)
+        ask(load, 'a')
+        assert decoded == ['a.jpg'] * 2
+
+    def test_images_do_not_change_places(self, ask, decoded):
+        load = LoadImage()
+        first = [ask(load, name, again=True) for name in 'ab']
+        second = [ask(load, name) for name in 'ab']
+        assert decoded == ['a.jpg', 'b.jpg']
+        assert not np.array_equal(*first)
+        assert all(map(np.array_equal, first, second))
+
+    def test_what_a_broken_off_epoch_left_is_dropped(self, ask, decoded):
+        load = LoadImage()
+        ask(load, 'a', epoch=0, again=True)
+        ask(load, 'b', epoch=1, again=True)
+        ask(load, 'a', epoch=1)
+        assert decoded == ['a.jpg', 'b.jpg', 'a.jpg']
+
+    def test_no_more_than_allowed(self, ask, decoded, monkeypatch):
+        monkeypatch.setattr(LoadImage, '_limit', lambda self: int(1.5 * picture(0).nbytes))
+        load = LoadImage()
+        for name in 'abab':
+            ask(load, name, again=name == 'a')
+        assert decoded == ['a.jpg', 'b.jpg', 'b.jpg']
+        load = LoadImage()
+        for name in 'abab':
+            ask(load, name, again=True)  # b finds no room
+        assert decoded[3:] == ['a.jpg', 'b.jpg', 'b.jpg']
+
+    def test_switched_off(self, ask, decoded):
+        load = LoadImage(cache=0)
+        ask(load, 'a', again=True)
+        ask(load, 'a')
+        assert decoded == ['a.jpg'] * 2
+        with pytest.raises(ValueError, match='cache'):
+            LoadImage(cache=-1)
+
+    def test_nobody_paints_on_what_others_will_see(self, ask):
+        with pytest.raises(ValueError, match='read-only'):
+            ask(LoadImage(), 'a')[:] = 0
+
+    @pytest.mark.parametrize('workers', [0, 2])
+    def test_the_model_sees_what_it_sees_without(self, shared_data, workers):
+        streams = []
+        for cache in (0, 512):
+            dataset = CocoStyleDataset(
+                'annotations/person_keypoints_train.json',
+                [{'type': 'LoadImage', 'cache': cache}, *AUGMENTATION, {'type': 'TopdownAffine'}],
+                (48, 64),
+                data_root=str(shared_data / 'coco_mini'),
+                data_prefix={'img': 'images/'},
+            )
+            loader = PoseDataLoader(dataset, 8, train=True, num_workers=workers)
+            streams.append([batch for _ in range(2) for batch in loader])
+        for without, shared in zip(*streams, strict=True):
+            assert all(map(torch.equal, without, shared))
