@@ -78,9 +78,13 @@ class HeatmapCodec(ABC):
 
     def _on_heatmap(self, keypoints: Tensor) -> Tensor:
         """Heatmap pixels (B, K, 2) of crop pixels (B, K, 2)."""
-        return keypoints / keypoints.new_tensor(self.stride)
+        # Plain numbers all the way: a tensor made of them here would have to reach the device,
+        # and the host would wait for it.
+        (x, y), (across, down) = keypoints.unbind(-1), self.stride
+        return torch.stack([x / across, y / down], -1)
 
     def _on_crop(self, points: Tensor, scores: Tensor) -> Tensor:
         """Crop pixels (B, K, 2) of heatmap pixels (B, K, 2); of (-1, -1) where not scores > 0."""
-        found = torch.where((scores > 0).unsqueeze(-1), points, -1)
-        return found * scores.new_tensor(self.stride)
+        found = torch.where((scores > 0).unsqueeze(-1), points, -1).to(scores.dtype)
+        (x, y), (across, down) = found.unbind(-1), self.stride
+        return torch.stack([x * across, y * down], -1)

@@ -36,13 +36,22 @@ def blur_matrix(kernel: list[float], length: int, like: Tensor, reflect: bool = 
     return matrix.scatter_add(1, source, weights.expand(length, -1))
 
 
-def blur(maps: Tensor, kernel: list[float]) -> Tensor:
-    """Maps (B, K, H, W) blurred throughout, mirrored beyond their borders."""
+def blur(maps: Tensor, kernel: list[float], reflect: bool = True) -> Tensor:
+    """Maps (B, K, H, W) blurred throughout, mirrored beyond their borders or 0 there."""
     height, width = maps.shape[2:]
-    down = blur_matrix(kernel, height, maps, reflect=True)
-    across = blur_matrix(kernel, width, maps, reflect=True).mT
+    down = blur_matrix(kernel, height, maps, reflect)
+    across = blur_matrix(kernel, width, maps, reflect).mT
     lines = maps.flatten(0, 1)
     return (torch.bmm(down.expand(lines.shape[0], -1, -1), lines) @ across).view(maps.shape)
+
+
+def may_choose(maps: Tensor) -> bool:
+    """Whether to blur throughout only those maps that need it.
+
+    The choice looks at values: what records a graph may not, and a GPU would have to be waited
+    for, which blurs all of them in less time.
+    """
+    return maps.is_cpu and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
 
 
 def blurred_window(maps: Tensor, kernel: list[float], pixel: Tensor, reach: int) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from psa_pose.codecs.base import HeatmapCodec
-from psa_pose.codecs.blur import blur_kernel, blurred_window
+from psa_pose.codecs.blur import blur_kernel
 from psa_pose.codecs.gaussian import gaussian_heatmaps, nearest_pixel
 from psa_pose.codecs.maximum import maximum
 from psa_pose.codecs.refine import log_window, newton_step
@@ -69,7 +69,7 @@ class MSRAHeatmap(HeatmapCodec):
         maximum m (the paper's equation 9); none within two pixels of the border.
         """
         height, width = heatmaps.shape[2:]
-        log = log_window(blurred_window(heatmaps, self.kernel, pixel, 2), scores, low=1e-10)
+        log = log_window(heatmaps, self.kernel, pixel, 2, scores, low=1e-10)
         step = newton_step(
             dx=(log[..., 2, 3] - log[..., 2, 1]) / 2,
             dy=(log[..., 3, 2] - log[..., 1, 2]) / 2,

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from psa_pose.codecs.base import HeatmapCodec
-from psa_pose.codecs.blur import blur, blur_kernel, blurred_window
+from psa_pose.codecs.blur import blur_kernel
+from psa_pose.codecs.blurred_maximum import blurred_maximum
 from psa_pose.codecs.gaussian import gaussian_heatmaps, nearest_pixel, offsets
 from psa_pose.codecs.maximum import maximum
 from psa_pose.codecs.refine import log_window, newton_step
@@ -86,7 +87,7 @@ class UDPHeatmap(HeatmapCodec):
         heatmaps = heatmaps.contiguous()
         if self.combined:
             maps = heatmaps.unflatten(1, (-1, 3))
-            pixel, scores = maximum(blur(maps[:, :, 0], self.kernel))
+            pixel, scores = blurred_maximum(maps[:, :, 0], self.kernel)
             step = self._offsets_at(maps, pixel)
         else:
             pixel, scores = maximum(heatmaps)
@@ -102,7 +103,7 @@ class UDPHeatmap(HeatmapCodec):
 
     def _taylor_step(self, heatmaps: Tensor, pixel: Tensor, scores: Tensor) -> Tensor:
         """As DARK's, but from the maximum's direct neighbours, so that it reaches the border."""
-        log = log_window(blurred_window(heatmaps, self.kernel, pixel, 1), scores, 1e-3, 50.0)
+        log = log_window(heatmaps, self.kernel, pixel, 1, scores, low=1e-3, high=50.0)
         (a, b, _), (c, d, e), (_, f, g) = (row.unbind(-1) for row in log.unbind(-2))
         # Added to the Hessian's diagonal: a flat map has a peak nowhere else.
         eps = torch.finfo(torch.float32).eps
@@ -117,13 +118,16 @@ class UDPHeatmap(HeatmapCodec):
     def _disks_and_offsets(self, points: Tensor, visible: Tensor) -> Tensor:
         """(B, 3K, H, W); 0 throughout where a keypoint is not labelled."""
         width, height = self.heatmap_size
-        labelled = (visible > 0)[..., None, None]
-        dx = offsets(points[..., 0], width).unsqueeze(-2) / self.radius * labelled
-        dy = offsets(points[..., 1], height).unsqueeze(-1) / self.radius * labelled
+        labelled = (visible > 0).unsqueeze(-1)
+        dx = offsets(points[..., 0], width) * labelled
+        dy = offsets(points[..., 1], height) * labelled
+        left = torch.where(labelled, self.radius**2 - dy.square(), -1)  # of the radius, for dx
         maps = points.new_empty(*visible.shape, 3, height, width)
-        maps[:, :, 0] = dx.square() + dy.square() <= torch.where(labelled, 1, -1)
-        maps[:, :, 1] = dx
-        maps[:, :, 2] = dy
+        disk, x, y = maps.unbind(2)
+        # In place: what this costs is memory written, most of all fresh memory.
+        disk.copy_(dx.square().unsqueeze(-2)).le_(left.unsqueeze(-1))
+        x.copy_((dx / self.radius).unsqueeze(-2))
+        y.copy_((dy / self.radius).unsqueeze(-1))
         return maps.flatten(1, 2)
 
     def _offsets_at(self, maps: Tensor, pixel: Tensor) -> Tensor:

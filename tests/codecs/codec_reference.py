@@ -23,6 +23,9 @@ SETUPS = {
 }
 CODECS = ('msra', 'dark', 'udp', 'udp_combined')
 KINDS = ('clean', 'two', 'noisy', 'negative', 'border', 'weak', 'zero', 'below')
+KINDS += ('loud', 'noise30', 'noise60', 'noise')
+NOISE = {'noisy': 0.02, 'negative': 0.02, 'border': 0.02, 'weak': 0.02}  # of a map's maximum
+NOISE |= {'loud': 0.3, 'noise30': 0.3, 'noise60': 0.6}
 BATCH, K = 8, 6
 
 
@@ -32,7 +35,8 @@ def heatmaps(kind: str, setup: Setup, channels: int) -> np.ndarray:
     clean: one blob, no two of the same height, width and tilt; two: and a lower one elsewhere;
     noisy: with noise of 2%; negative: the same on a background below 0; border: noisy blobs
     within four pixels of a border, inside or outside; weak: noisy blobs of 1% of the height;
-    zero: nothing; below: nothing above 0.
+    zero: nothing; below: nothing above 0; loud: noise30 of 100 times the height; noise30 and
+    noise60: with noise of 30% and 60%; noise: nothing else.
     """
     width, height = setup.heatmap_size
     rng = np.random.RandomState(KINDS.index(kind))
@@ -57,9 +61,13 @@ def heatmaps(kind: str, setup: Setup, channels: int) -> np.ndarray:
     maps = blobs(x, y, rng.uniform(0.1, 1.1, size))
     if kind == 'two':
         maps = maps + blobs(*inside(), rng.uniform(0.05, 0.5, size))
-    if kind in ('noisy', 'negative', 'border', 'weak'):
-        maps = maps + maps.max((2, 3), keepdims=True) * rng.normal(0, 0.02, maps.shape)
-    maps = {'negative': maps - 0.03, 'weak': maps * 0.01, 'zero': maps * 0}.get(kind, maps)
+    if kind in NOISE:
+        noise = rng.normal(0, NOISE[kind], maps.shape)
+        maps = maps + maps.max((2, 3), keepdims=True) * noise
+    if kind == 'noise':
+        maps = rng.normal(0, 0.1, maps.shape)
+    maps = maps * {'weak': 0.01, 'loud': 100, 'zero': 0}.get(kind, 1)
+    maps = maps - 0.03 if kind == 'negative' else maps
     return (-0.01 - maps if kind == 'below' else maps).astype(np.float32)
 
 

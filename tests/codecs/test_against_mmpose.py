@@ -46,7 +46,7 @@ def test_decode(setup, name, kind, dtype):
     maps = torch.tensor(reference.heatmaps(kind, sizes, codec.channels_per_keypoint))
     keypoints, scores = (out.numpy() for out in codec.decode(maps.to(dtype)))
     expected, expected_scores = mmposes(f'decode/{setup}/{name}/{kind}', sizes)
-    assert_allclose(scores, expected_scores, atol=1e-6, rtol=0)
+    assert_allclose(scores, expected_scores, atol=1e-6, rtol=1e-6)
     found = scores > 0
     assert found.mean() == (kind not in ('zero', 'below')) or (name, kind) == (
         'udp_combined',
@@ -58,6 +58,11 @@ def test_decode(setup, name, kind, dtype):
         last = (expected / codec.stride >= np.array(sizes.heatmap_size) - 1.5).any(-1)
         assert last.mean() < 0.5
         found &= ~last
+    if kind in ('noise60', 'noise'):  # here and there the Hessian is singular but for rounding
+        single, double = (codec.decode(maps.to(t))[0] for t in (torch.float32, torch.float64))
+        rounding = (single - double).abs().amax(-1).numpy() > PIXEL / 10
+        assert rounding.mean() < 0.125
+        found &= ~rounding
     assert_allclose(keypoints[found], expected[found], atol=PIXEL, rtol=0)
 
 
