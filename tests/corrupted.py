@@ -7,7 +7,7 @@ import numpy as np
 
 from psa_pose.evaluation.diagnosis import GroundTruth, read_ground_truth
 from psa_pose.evaluation.diagnosis.detections import check_results
-from psa_pose.evaluation.diagnosis.similarity import keypoint_similarity
+from psa_pose.evaluation.pairs import keypoint_similarity
 from tests.handmade import coco_content, image_entry, person_entry
 
 AWAY = 1e5  # pixels: near nobody

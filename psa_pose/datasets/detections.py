@@ -12,6 +12,7 @@ from psa_pose.datasets.annotations import Persons
 from psa_pose.errors import DataError
 
 FIELDS = ('image_id', 'category_id', 'bbox', 'score')
+_LARGEST = 1e9  # of a coordinate or score; squared it still is a float32
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def read_detections(
             no finite number (its entry is named), or no box is left.
     """
     entries = _read_list(path)
+    if not entries:
+        raise DataError(f'detections {path}: an empty list, there is no box to look into')
     rows = [i for i, entry in enumerate(entries) if entry['category_id'] == category_id]
     skipped = {'of other categories': len(entries) - len(rows)}
     image_of = _image_indices([entries[i]['image_id'] for i in rows], rows, content, path, ann_file)
@@ -101,7 +104,7 @@ def _read_list(path: Path) -> list[Mapping[str, Any]]:
         entries = json.loads(path.read_bytes())
     except OSError as error:
         raise DataError(f'detections {path}: {error.strerror}') from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f'detections {path} are not JSON: {error}') from None
     if not isinstance(entries, list):
         raise DataError(
@@ -160,23 +163,25 @@ def _numbers(
     shape: tuple[int, ...],
     path: Path,
 ) -> np.ndarray:
-    """(D, *shape) float64; the error names the first entry that is not finite numbers."""
+    """(D, *shape) float64; the error names the first entry that is not such numbers."""
     values = [entries[i][field] for i in rows]
+    unusable = (TypeError, ValueError, OverflowError)
     try:
         numbers = np.asarray(values, np.float64).reshape(len(values), *shape)
-    except (TypeError, ValueError):
+    except unusable:
         numbers = np.full((len(values), *shape), np.nan)
         for i, value in enumerate(values):
             try:
                 numbers[i] = np.asarray(value, np.float64).reshape(shape)
-            except (TypeError, ValueError):
+            except unusable:
                 break
-    bad = np.flatnonzero(~np.isfinite(numbers).all(axis=tuple(range(1, numbers.ndim))))
+    small = np.abs(numbers) <= _LARGEST  # NaN is not
+    bad = np.flatnonzero(~small.all(axis=tuple(range(1, numbers.ndim))))
     if len(bad):
         expected = 'four finite numbers' if shape else 'a finite number'
-        raise DataError(
-            f'{path}: entry {rows[bad[0]]}: {field} must be {expected}, got {values[bad[0]]}'
-        )
+        expected += f' up to {_LARGEST:g}' if np.isfinite(numbers[bad[0]]).all() else ''
+        found = str(values[bad[0]])[:80]
+        raise DataError(f'{path}: entry {rows[bad[0]]}: {field} must be {expected}, got {found}')
     return numbers
 
 

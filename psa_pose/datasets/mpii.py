@@ -98,7 +98,7 @@ def read_mpii_json(path: Path) -> list[dict[str, Any]]:
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise DataError(f'annotation file {path}: {error.strerror}') from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f'annotation file {path} is not JSON: {error}') from None
     if isinstance(content, dict) and 'annotations' in content:
         raise DataError(f"{path} is in COCO's format: use type='CocoStyleDataset'")

@@ -88,6 +88,6 @@ def _published(name: str, cfg: Mapping[str, Any]) -> str:
     if name.startswith('mpii/'):
         found = None if model.psa else MPII_REFERENCES.get((model.backbone, model.codec))
         return f'{found[0]} PCKh {found[1]}' if found else ''
-    rows = [row for row in REFERENCES if row.model == model]
+    rows = [row for row in REFERENCES if row.is_of(model)]
     kinds = ('gt' if row.boxes.startswith('ground') else 'det' for row in rows)
     return '; '.join(f'{r.source} {r.ap} ({k})' for r, k in zip(rows, kinds, strict=True))

@@ -1,6 +1,7 @@
 """OKS-AP of detections against a COCO-style ground truth: the one place where AP is computed."""
 
 import gc
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,13 +126,14 @@ def read_truth(ann_file: Path, names: tuple[str, ...]) -> tuple[COCO, int]:
             annotation['id'] = i  # to the evaluator a match with number 0 is none
     for annotation in content['annotations']:
         annotation.setdefault('iscrowd', 0)
-        flat = annotation.setdefault('keypoints', [])
-        if 'num_keypoints' not in annotation:
+        flat = annotation['keypoints'] = annotation.get('keypoints') or []
+        if annotation.get('num_keypoints') is None:
             annotation['num_keypoints'] = sum(v > 0 for v in flat[2::3])
         counts = annotation['num_keypoints'] > 0 and not annotation['iscrowd']
-        if counts and not annotation.get('area', 0) > 0:
+        area = annotation.get('area')
+        if counts and not (isinstance(area, int | float) and 0 < area < math.inf):
             raise DataError(
                 f'{ann_file}: annotation id {annotation["id"]} has area '
-                f'{annotation.get("area")}; OKS needs the area of every person with keypoints'
+                f'{area}; OKS needs the area of every person with keypoints'
             )
     return COCO(content), category['id']

@@ -37,7 +37,8 @@ class CocoMetric(PoseMetric):
         keypoint_score_thr: scores below do not enter the mean.
         score_mode: a person's score: 'bbox_keypoint', its box' score times the mean of its keypoint
             scores above `keypoint_score_thr`; 'bbox' or 'keypoint', the one (mean of all) alone.
-        nms_mode: 'oks_nms', 'soft_oks_nms' or 'none'; see `psa_pose.evaluation.oks`.
+        nms_mode: 'oks_nms', 'soft_oks_nms' or 'none' (or None, which is what `--cfg-options` makes
+            of `none`); see `psa_pose.evaluation.oks`.
         nms_thr: OKS above which the worse of two predictions in an image is dropped, or the
             threshold of `soft_oks_nms`.
 
@@ -54,9 +55,10 @@ class CocoMetric(PoseMetric):
         ann_file: str | None = None,
         keypoint_score_thr: float = 0.2,
         score_mode: str = 'bbox_keypoint',
-        nms_mode: str = 'oks_nms',
+        nms_mode: str | None = 'oks_nms',
         nms_thr: float = 0.9,
     ) -> None:
+        nms_mode = nms_mode or 'none'
         for name, value, known in (
             ('score_mode', score_mode, SCORE_MODES),
             ('nms_mode', nms_mode, NMS_MODES),

@@ -1,7 +1,8 @@
 """Published numbers that a result may be compared with, each with the boxes it was measured with.
 
 Sources: Xiao et al. 2018 (SimpleBaseline), Sun et al. 2019 (HRNet), Zhang et al. 2020 (DARK), the
-model zoo of MMPose 1.x, Liu et al. 2021 (PSA). All with flip test.
+model zoo of MMPose 1.x, Liu et al. 2021 (PSA, and for UDP by layout the table of their repository,
+github.com/DeLightCMU/PSA). All with flip test.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,8 @@ class Model(NamedTuple):
     """Height x width of the crop, pixels."""
     codec: str = 'msra'
     """'msra', 'dark' or 'udp'."""
-    psa: bool = False
+    psa: str = ''
+    """Its layout, 'parallel' or 'sequential'; 'either' in a published row that does not say."""
 
 
 class Reference(NamedTuple):
@@ -32,6 +34,11 @@ class Reference(NamedTuple):
     ap: float
     ar: float | None
     boxes: str
+
+    def is_of(self, model: Model) -> bool:
+        """Whether a model is the row's."""
+        either = self.model.psa == 'either' and model.psa
+        return self.model == (model._replace(psa='either') if either else model)
 
     @property
     def name(self) -> str:
@@ -54,11 +61,13 @@ REFERENCES: tuple[Reference, ...] = (
     Reference(Model('r152', '384x288'), 'SimpleBaseline paper', 74.3, None, DETECTOR),
     Reference(Model('w32', '384x288'), 'HRNet paper', 75.8, None, DETECTOR),
     Reference(Model('w48', '384x288'), 'HRNet paper', 76.3, None, DETECTOR),
-    Reference(Model('r50', '384x288', psa=True), 'PSA paper', 76.5, None, GROUND_TRUTH),
-    Reference(Model('r152', '384x288', psa=True), 'PSA paper', 78.0, None, GROUND_TRUTH),
-    Reference(Model('w32', '384x288', psa=True), 'PSA paper', 78.7, None, GROUND_TRUTH),
-    Reference(Model('w48', '384x288', psa=True), 'PSA paper', 78.9, None, GROUND_TRUTH),
-    Reference(Model('w48', '384x288', 'udp', psa=True), 'PSA paper', 79.5, None, GROUND_TRUTH),
+    Reference(Model('r50', '384x288', psa='either'), 'PSA paper', 76.5, None, GROUND_TRUTH),
+    Reference(Model('r152', '384x288', psa='either'), 'PSA paper', 78.0, None, GROUND_TRUTH),
+    Reference(Model('w32', '384x288', psa='either'), 'PSA paper', 78.7, None, GROUND_TRUTH),
+    Reference(Model('w48', '384x288', psa='either'), 'PSA paper', 78.9, None, GROUND_TRUTH),
+    Reference(Model('w48', '256x192', 'udp', 'parallel'), 'PSA paper', 78.9, None, GROUND_TRUTH),
+    Reference(Model('w48', '384x288', 'udp', 'parallel'), 'PSA paper', 79.5, None, GROUND_TRUTH),
+    Reference(Model('w48', '384x288', 'udp', 'sequential'), 'PSA paper', 79.4, None, GROUND_TRUTH),
 )
 
 # MPII val, mean PCKh@0.5 in percent, 256x256 with flip test; boxes are the annotation's.
@@ -80,15 +89,17 @@ def model_of(cfg: Mapping[str, Any]) -> Model | None:
         name = str(backbone.get('arch', 'w32'))
     else:
         return None
-    attention = backbone.get('attention')
+    attention = backbone.get('attention') or {}
     codec = cfg['codec']
     kinds = {'MSRAHeatmap': 'dark' if codec.get('unbiased') else 'msra', 'UDPHeatmap': 'udp'}
     if codec.get('heatmap_type') == 'combined':
         return None  # the UDP row is the Gaussian one's
     if codec.get('type') not in kinds or (attention and attention.get('type') != 'PSA'):
         return None
+    default = 'sequential' if attention.get('variant') == 'official_s' else 'parallel'
+    psa = (attention.get('layout') or default) if attention else ''
     width, height = codec['input_size']
-    return Model(name, f'{height}x{width}', kinds[codec['type']], bool(attention))
+    return Model(name, f'{height}x{width}', kinds[codec['type']], psa)
 
 
 def comparison(
@@ -108,7 +119,7 @@ def comparison(
     """
     if model is None or ann_file != COCO_VAL:
         return [], []
-    rows = [r for r in REFERENCES if r.model in (model, model._replace(psa=False))]
+    rows = [r for r in REFERENCES if r.is_of(model) or r.is_of(model._replace(psa=''))]
     if not rows:
         return [], []
     mine = 'ground-truth boxes' if boxes == 'ground truth' else f'boxes: {boxes}'

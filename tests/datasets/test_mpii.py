@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from psa_pose.datasets import MpiiDataset
+from psa_pose.datasets.sampling import SampleKey
 from psa_pose.datasets.transforms import read_image
 from psa_pose.errors import DataError
 from psa_pose.structures import MPII_KEYPOINTS
@@ -79,7 +80,7 @@ class TestFrame:
             dataset = five(shared_data, pipeline)
             order = list(dataset.info.flip_indices) if pipeline is FLIPPED else slice(None)
             for i, annotated in enumerate(content):
-                sample = dataset[i if key is None else (key, i)]
+                sample = dataset[i if key is None else SampleKey(i, key)]
                 seen = np.array(annotated['joints_vis'])[order] > 0
                 assert (sample.visible > 0).tolist() == seen.tolist()
                 back = sample.keypoints @ sample.to_image[:, :2].T + sample.to_image[:, 2]
@@ -89,7 +90,7 @@ class TestFrame:
     def test_flipping_mirrors_about_the_real_image(self, tmp_path):
         """The JSON says no image size; the crop of a flip is the crop of the mirrored image."""
         root = write(tmp_path, entry())
-        flipped = dataset_of(root, FLIPPED)[0, 0]
+        flipped = dataset_of(root, FLIPPED)[SampleKey(0, 0)]
         mirrored = tmp_path / 'mirrored'
         mirrored.mkdir()
         write(mirrored, entry(center=[IMAGE_SIZE[0] + 1 - 50.0, 40.0]))

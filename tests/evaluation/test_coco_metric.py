@@ -352,7 +352,13 @@ class TestScores:
 
 class TestSuppression:
     @pytest.mark.parametrize(
-        ('mode', 'scores'), [('oks_nms', [0.9]), ('soft_oks_nms', [0.9, 0.8]), ('none', [0.8, 0.9])]
+        ('mode', 'scores'),
+        [
+            ('oks_nms', [0.9]),
+            ('soft_oks_nms', [0.9, 0.8]),
+            ('none', [0.8, 0.9]),
+            (None, [0.8, 0.9]),  # `--cfg-options val_evaluator.nms_mode=none`
+        ],
     )
     def test_modes(self, tmp_path, mode, scores):
         entries = [detection(score=s, bbox=[20, 10, 60, 60 + s]) for s in (0.8, 0.9)]

@@ -21,7 +21,7 @@ from psa_pose.evaluation.diagnosis.kinds import (
 )
 from psa_pose.evaluation.diagnosis.matching import DETECTION_KINDS, match
 from psa_pose.evaluation.diagnosis.scene import Scene
-from psa_pose.evaluation.diagnosis.similarity import oks_of_pairs
+from psa_pose.evaluation.pairs import oks_of_pairs
 from tests.handmade import CATEGORY, coco_content, person_entry
 
 SIGMA, AREA = 0.1, 2500.0
@@ -230,6 +230,32 @@ class TestCures:
             np.testing.assert_array_equal(self.goals(tmp_path, other, points), points)
 
 
+class TestScore:
+    def scores(self, truth, *rows):
+        scene = Scene.of(truth, check_results(list(rows), truth, 'here'))
+        return scene.ideal_score()[np.argsort(scene.detections.row)]
+
+    def test_the_best_detection_of_each_person_has_its_oks(self, tmp_path):
+        truth = truth_of(tmp_path, person(1), person(2, 1000))
+        shifts = [distance(0.7), distance(0.9), 1000 + distance(0.6), 5000]
+        scores = self.scores(truth, *(row(shifted(shift, 0)) for shift in shifts))
+        assert scores == pytest.approx([0, 0.9, 0.6, 0])
+
+    def test_a_second_best_finds_another_person(self, tmp_path):
+        truth = truth_of(tmp_path, person(1), person(2, distance(0.6)))
+        scores = self.scores(truth, row(POINTS), row(shifted(-distance(0.9), 0)))
+        similar = math.exp(math.log(0.9) * (1 + distance(0.6) / distance(0.9)) ** 2)
+        assert scores == pytest.approx([1, similar])
+
+    def test_who_is_not_asked_for_gives_no_score(self, tmp_path):
+        """Two detections near a person without keypoints: one is ignored, the other is wrong."""
+        truth = truth_of(tmp_path, person(1), person(2, 1000, num_keypoints=0, keypoints=[0] * 15))
+        rows = [row(shifted(distance(0.92), 0)), *(row(shifted(1000 + i, 0)) for i in (0, 1))]
+        assert self.scores(truth, *rows) == pytest.approx([0.92, 0, 0])
+        diagnosis = diagnose(truth, check_results(rows, truth, 'here'))
+        assert diagnosis.cured['score']['alone'] == pytest.approx(0.9)  # all thresholds but 0.95
+
+
 class TestOptions:
     @pytest.mark.parametrize(
         'options',
@@ -330,4 +356,6 @@ def test_oks_is_the_evaluator_s(tmp_path):
         np.mean([math.exp(-(g**2) / (2 * AREA * (2 * SIGMA) ** 2)) for g in gaps])
         for gaps in expected
     ]
-    np.testing.assert_allclose(oks_of_pairs(scene.pairs, scene.points, truth), values, rtol=1e-12)
+    np.testing.assert_allclose(
+        oks_of_pairs(scene.pairs, scene.points, truth, np.full(5, SIGMA)), values, rtol=1e-12
+    )

@@ -53,8 +53,16 @@ class TestResults:
             ([{**ROW, 'image_id': 1.0}], 'whole number'),
             ([{**ROW, 'keypoints': [1.0] * 51}], 'detection 0 has 51 keypoint numbers.* makes 15'),
             ([{**ROW, 'keypoints': None}], 'detection 0 has None keypoint numbers'),
-            ([ROW, {**ROW, 'keypoints': ['a'] * 15}], 'detection 1 has a keypoints that is not'),
-            ([{**ROW, 'score': None}], 'detection 0 has a score that is not finite'),
+            (
+                [ROW, {**ROW, 'keypoints': ['a'] * 15}],
+                'detection 1: keypoints must be finite, found a',
+            ),
+            ([{**ROW, 'keypoints': [[1.0]] * 15}], r'keypoints must be finite, found \[1.0\]'),
+            ([{**ROW, 'score': None}], 'detection 0: score must be finite, found None'),
+            ([{**ROW, 'score': [1]}], r'detection 0: score must be finite, found \[1\]'),
+            ([ROW, {**ROW, 'score': 10**400}], 'detection 1: score must be finite, found 1000'),
+            ([ROW, {**ROW, 'image_id': 10**30}], 'detection 1 is about image id 1000'),
+            ('[' * 100_000, 'not JSON'),
             ([ROW, {**ROW, 'image_id': 77}], 'detection 1 is about image id 77.* 1 of 2'),
             ([ROW, {**ROW, 'score': 0.4}, ROW], 'detections 0 and 2 are the same .*1 of 3'),
         ],
@@ -65,8 +73,8 @@ class TestResults:
     @pytest.mark.parametrize('value', [math.nan, math.inf])
     def test_not_finite(self, tmp_path, truth, value):
         bad = {**ROW, 'keypoints': [*[1.0] * 14, value]}
-        self.refused(tmp_path, truth, [ROW, bad], 'detection 1 has a keypoints that is not')
-        self.refused(tmp_path, truth, [{**ROW, 'score': value}], 'detection 0 has a score')
+        self.refused(tmp_path, truth, [ROW, bad], 'detection 1: keypoints must be finite')
+        self.refused(tmp_path, truth, [{**ROW, 'score': value}], 'detection 0: score must be')
 
 
 class TestGroundTruth:
@@ -81,6 +89,8 @@ class TestGroundTruth:
             ({'bbox': [1, 2]}, 'annotation id 1: bbox must be four finite numbers'),
             ({'bbox': [1, 2, math.nan, 3]}, 'annotation id 1: bbox'),
             ({'area': 0}, 'annotation id 1 has area 0'),
+            ({'area': None}, 'annotation id 1 has area None'),
+            ({'area': 'x'}, 'annotation id 1 has area x'),
             ({'keypoints': [0] * 15, 'num_keypoints': 0}, 'no usable person among 1'),
             ({'iscrowd': 1}, 'no usable person among 1'),
         ],
@@ -101,6 +111,14 @@ class TestGroundTruth:
         content['categories'].insert(0, {'id': 1, 'name': 'ball'})
         content['annotations'][1]['num_keypoints'] = 0
         assert read_ground_truth(write(tmp_path, content)).id.tolist() == [1]
+
+    def test_fields_that_are_null(self, tmp_path):
+        persons = [
+            person_entry(1, num_keypoints=None, iscrowd=None),
+            person_entry(2, keypoints=None, num_keypoints=None),
+        ]
+        truth = read_ground_truth(write(tmp_path, coco_content(persons)))
+        assert truth.ignored.tolist() == [False, True]
 
     def test_persons_are_sorted_by_image(self, tmp_path):
         persons = [person_entry(i, image_id=image) for i, image in ((1, 3), (2, 1), (3, 3), (4, 2))]

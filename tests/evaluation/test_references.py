@@ -21,8 +21,8 @@ FIELD = f'detections {DETECTOR_FILE} (104125, score > 0.0)'
     ('name', 'expected'),
     [
         ('coco/hrnet_w32_256x192.py', Model('w32', '256x192')),
-        ('coco/hrnet_w32_psa_p_256x192.py', Model('w32', '256x192', psa=True)),
-        ('coco/simplebaseline_r50_psa_s_256x192.py', Model('r50', '256x192', psa=True)),
+        ('coco/hrnet_w32_psa_p_256x192.py', Model('w32', '256x192', psa='parallel')),
+        ('coco/simplebaseline_r50_psa_s_256x192.py', Model('r50', '256x192', psa='sequential')),
     ],
 )
 def test_the_model_of_a_config(name, expected):
@@ -74,7 +74,7 @@ class TestComparison:
         assert DETECTOR in warning and 'this run: ground-truth boxes' in warning
 
     def test_psa_rows_and_their_baseline_have_different_boxes(self):
-        model = Model('w32', '384x288', psa=True)
+        model = Model('w32', '384x288', psa='sequential')
         lines, warnings = comparison(model, COCO_VAL, 0.76, FIELD, True)
         assert [line.split(':')[0] for line in lines] == [
             'this run',
@@ -85,6 +85,12 @@ class TestComparison:
         assert GROUND_TRUTH in warning and 'HRNet' not in warning
         _, (warning,) = comparison(model, COCO_VAL, 0.76, 'ground truth', True)
         assert DETECTOR in warning and 'PSA paper' not in warning
+
+    @pytest.mark.parametrize(('layout', 'ap'), [('parallel', 79.5), ('sequential', 79.4)])
+    def test_a_row_of_the_other_layout_is_not_shown(self, layout, ap):
+        model = Model('w48', '384x288', 'udp', layout)
+        lines, _ = comparison(model, COCO_VAL, 0.76, 'ground truth', True)
+        assert lines[1:] == [f'PSA paper (with PSA): AP {ap}, {GROUND_TRUTH}']
 
     def test_another_detector(self):
         boxes = 'detections mine.json (12, score > 0.0)'
@@ -108,4 +114,4 @@ class TestComparison:
 
     def test_rows_of_the_paper_are_all_of_one_kind(self):
         for row in REFERENCES:
-            assert (row.boxes == GROUND_TRUTH) == row.model.psa
+            assert (row.boxes == GROUND_TRUTH) == bool(row.model.psa)

@@ -73,7 +73,7 @@ def test_without_out_nothing_is_written(tmp_path: Path, run_tool: RunTool) -> No
         ('[]', ('results.json', 'empty list')),
         ('[', ('results.json is not JSON',)),
         ([{'keypoints': [1.0] * 51}], ('detection 0 has 51 keypoint numbers', 'which makes 15')),
-        ([{'keypoints': [float('nan')] * 15}], ('detection 0', 'not finite')),
+        ([{'keypoints': [float('nan')] * 15}], ('detection 0', 'must be finite')),
         ([{'image_id': 99}], ('image id 99', 'crowd.json')),
         ([{}, {}], ('detections 0 and 1 are the same',)),
     ],

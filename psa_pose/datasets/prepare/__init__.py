@@ -238,6 +238,8 @@ class _Preparation:
             manifest = json.loads(path.read_text()) if path.is_file() else {}
         except ValueError as error:
             raise DataError(f'{path} is not JSON: {error}; delete it to start anew') from None
+        if not isinstance(manifest, dict):
+            raise DataError(f'{path} is not a JSON object; delete it to start anew')
         if manifest and manifest.get('dataset') != self.layout.name:
             raise DataError(
                 f"{path} is of the dataset '{manifest.get('dataset')}', not '{self.layout.name}'"

@@ -2,9 +2,11 @@
 
 import gzip
 import hashlib
+import lzma
 import os
 import shlex
 import shutil
+import stat
 import tarfile
 import zipfile
 import zlib
@@ -21,7 +23,10 @@ Place = Callable[[PurePosixPath], str | None]
 """Where a member goes, relative to the dataset's root; None leaves it out."""
 
 _CHUNK = 1 << 20
-_BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
+_BROKEN = (
+    *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile),
+    *(zlib.error, lzma.LZMAError, EOFError),
+)
 
 
 @dataclass(frozen=True)
@@ -63,14 +68,14 @@ def verify(path: Path, archive: Archive) -> dict[str, Any]:
     if archive.size is not None and size != archive.size:
         raise DataError(
             f'{path} has {size} bytes, the published one {archive.size}: cut off, or another file? '
-            f'Complete it with: {curl(archive.url, path)} (--unverified takes an archive of your '
-            'own making)'
+            f'{"Complete it with" if size < archive.size else "Delete it, then"}: '
+            f'{curl(archive.url, path)} (--unverified takes an archive of your own making)'
         )
     found = digests(path)
     if archive.md5 is not None and found['md5'] != archive.md5:
         raise DataError(
-            f'{path} has MD5 {found["md5"]}, the published one {archive.md5}: fetch it again '
-            '(--unverified takes an archive of your own making)'
+            f'{path} has MD5 {found["md5"]}, the published one {archive.md5}. Delete it, then: '
+            f'{curl(archive.url, path)} (--unverified takes an archive of your own making)'
         )
     return found
 
@@ -83,14 +88,15 @@ def curl(url: str, path: Path) -> str:
 def unpack(path: Path, root: Path, place: Place) -> tuple[int, int]:
     """Unpack what `place` wants and what is not there yet in its full size.
 
-    A member is written under another name, checked (size, and the CRC that zip and gzip carry) and
-    then renamed; links and devices are left out.
+    A member is written under another name, checked (size, and the CRC that zip carries) and then
+    renamed; gzip's CRC, which stands at the end of all, is checked before.
 
     Returns:
         How many files were written, and how many were already there.
 
     Raises:
-        DataError: a broken archive, a member that would land outside `root`, or no room on disk.
+        DataError: a broken archive, a member that would land outside `root` or is a link (which
+            could point there) or a device, or no room on disk.
     """
     if not (zipfile.is_zipfile(path) or path.name.endswith(('.tar', '.tar.gz', '.tgz'))):
         raise DataError(f'{path} is no zip or tar archive: cut off, or another file?')
@@ -99,11 +105,14 @@ def unpack(path: Path, root: Path, place: Place) -> tuple[int, int]:
         return _write_all(members(path), path, root, place)
     except _BROKEN as error:
         raise DataError(f'{path} is broken: {error or type(error).__name__}') from None
+    except RuntimeError as error:  # zipfile's: encrypted, or packed in a way of its own
+        raise DataError(f'{path} cannot be read: {error}') from None
     except OSError as error:
         raise DataError(f'cannot unpack {path} to {root}: {error}') from None
 
 
-Member = tuple[str, int, Callable[[], IO[bytes]]]
+Member = tuple[str, int, Callable[[], IO[bytes]] | None]
+"""Name, size, and what opens it: None for what is not a regular file."""
 
 
 def _write_all(members: Iterator[Member], path: Path, root: Path, place: Place) -> tuple[int, int]:
@@ -112,6 +121,8 @@ def _write_all(members: Iterator[Member], path: Path, root: Path, place: Place) 
         relative = place(_safe(name, path))
         if relative is None:
             continue
+        if opened is None:
+            raise DataError(f"{path}: '{name}' is a link or device: pack the file itself")
         target = root / relative
         if target.is_file() and target.stat().st_size == size:
             kept += 1
@@ -148,8 +159,11 @@ def _safe(name: str, path: Path) -> PurePosixPath:
 def _zip_members(path: Path) -> Iterator[Member]:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
+            kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where it was not packed on Unix
+            regular = kind in (0, stat.S_IFREG)
             if not info.is_dir():
-                yield info.filename, info.file_size, partial(archive.open, info)
+                opened = partial(archive.open, info) if regular else None
+                yield info.filename, info.file_size, opened
 
 
 def _tar_members(path: Path) -> Iterator[Member]:
@@ -157,12 +171,14 @@ def _tar_members(path: Path) -> Iterator[Member]:
         compressed = raw.read(2) == b'\x1f\x8b'
         raw.seek(0)
         stream: Any = gzip.GzipFile(fileobj=raw) if compressed else raw
+        while compressed and stream.read(_CHUNK):  # to the end, where the checksum is
+            pass
+        stream.seek(0)
         with tarfile.open(fileobj=stream, mode='r:') as archive:
             for info in archive:
-                if info.isfile():
-                    yield info.name, info.size, partial(_open_member, archive, info)
-            while stream.read(_CHUNK):  # to the end, where gzip's checksum is
-                pass
+                opened = partial(_open_member, archive, info) if info.isfile() else None
+                if not info.isdir():
+                    yield info.name, info.size, opened
 
 
 def _open_member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:

@@ -44,6 +44,10 @@ def download(url: str, path: Path, tries: int = 5, pause: float = 1.0) -> None:
             problem = str(getattr(error, 'reason', error) or type(error).__name__)
         except OSError as error:
             raise DataError(f'cannot fetch {url} to {part}: {error}') from None
+        except DataError:
+            raise
+        except ValueError as error:  # no address, or a header that is no number
+            raise DataError(f'cannot fetch {url}: {error}') from None
         failures = 1 if _size(part) > before else failures + 1
         if failures >= tries:
             raise DataError(f'{url}: {problem}; {_size(part)} bytes are kept in {part}')

@@ -10,6 +10,7 @@ from typing import Any
 from psa_pose.datasets.annotations import read_json
 from psa_pose.datasets.mpii import read_mpii_json
 from psa_pose.datasets.prepare.archives import Archive, Place, digests
+from psa_pose.errors import DataError
 
 Annotations = Callable[[Path], tuple[list[str], int]]
 """Reads an annotation file: its images' names, and how many persons it has."""
@@ -84,6 +85,7 @@ def _in_folder(folder: str) -> Place:
 
     def place(member: PurePosixPath) -> str | None:
         inside = member.parent.name == folder and member.suffix.lower() in ('.jpg', '.jpeg')
+        inside &= not member.name.startswith('.')  # macOS packs a `._name` beside each file
         return f'{folder}/{member.name}' if inside else None
 
     return place
@@ -91,7 +93,10 @@ def _in_folder(folder: str) -> Place:
 
 def _read_coco(path: Path) -> tuple[list[str], int]:
     content = read_json(path)
-    return [str(image['file_name']) for image in content['images']], len(content['annotations'])
+    for image in content['images']:
+        if not isinstance(image.get('file_name'), str):
+            raise DataError(f'{path}: image {image} has no file_name')
+    return [image['file_name'] for image in content['images']], len(content['annotations'])
 
 
 def _read_mpii(path: Path) -> tuple[list[str], int]:

@@ -24,17 +24,19 @@ def cure(
     """The scene without errors of one kind.
 
     - jitter, inversion, swap, miss: the keypoints in question go where `Options.cure` says.
-    - score: a detection's score becomes its OKS with the person it is most like (section 3.2).
+    - score: of a person's detections the best one comes first, the better the sooner, and what is
+      nobody's best comes last. (The paper, section 3.2: a score is the largest OKS with any person,
+      and Soft-NMS puts doubles last; that comes to nearly the same AP.)
     - background, duplicate: these detections are taken out (section 3.3).
-    - missed person: these persons are no longer asked for (section 3.3: the paper, too, measures
-      false negatives by what AP would be were they not there, not were they found).
+    - missed person: these persons are no longer asked for (as in the authors' code: what AP would
+      be were they not there, not were they found).
     """
     if kind in _KEYPOINT_KIND:
         wrong = errors.kind == _KEYPOINT_KIND[kind]
         goal = _goals(scene, errors, matches, options)
         return scene.change(points=np.where(wrong[..., None], goal, scene.points))
     if kind == 'score':
-        return scene.change(score=scene.best_oks())
+        return scene.change(score=scene.ideal_score())
     if kind == 'missed person':
         return scene.change(asked=scene.asked & ~matches.missed)
     gone = matches.kind == {'background': BACKGROUND, 'duplicate': DUPLICATE}[kind]

@@ -1,6 +1,7 @@
 """A file of predictions in COCO's keypoint result format as flat arrays, checked."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 
 from psa_pose.errors import ResultError
 from psa_pose.evaluation.coco_ap import MAX_DETECTIONS
+from psa_pose.evaluation.coco_oks import best_of_images
 from psa_pose.evaluation.diagnosis.truth import GroundTruth
 
 
@@ -45,7 +47,7 @@ def read_results(path: Path, truth: GroundTruth) -> Detections:
         rows = json.loads(path.read_bytes())
     except OSError as error:
         raise ResultError(f'results {path}: {error.strerror}') from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ResultError(f'results {path} is not JSON: {error}') from None
     return check_results(rows, truth, str(path))
 
@@ -65,19 +67,22 @@ def check_results(rows: Any, truth: GroundTruth, source: str) -> Detections:
         raise ResultError(f'results {source}: an empty list, there is nothing to diagnose')
     for index, row in enumerate(rows):
         _check_row(row, truth, f'results {source}: detection {index}')
-    image_id = np.array([row['image_id'] for row in rows], np.int64)
-    strangers = ~np.isin(image_id, truth.image_ids)
-    if strangers.any():
+    known = set(truth.image_ids.tolist())
+    strangers = [index for index, row in enumerate(rows) if row['image_id'] not in known]
+    if strangers:
         raise ResultError(
-            f'results {source}: detection {strangers.argmax()} is about image id '
-            f'{image_id[strangers][0]}, which is not in {truth.path}; so are '
-            f'{strangers.sum()} of {len(rows)}: are they about other images?'
+            f'results {source}: detection {strangers[0]} is about image id '
+            f'{rows[strangers[0]]["image_id"]}, which is not in {truth.path}; so are '
+            f'{len(strangers)} of {len(rows)}: are they about other images?'
         )
+    image_id = np.array([row['image_id'] for row in rows], np.int64)
     flat = _finite([row['keypoints'] for row in rows], 'keypoints', source)
     score = _finite([[row['score']] for row in rows], 'score', source)[:, 0]
     keypoints = flat.reshape(len(rows), -1, 3)[..., :2]
     _refuse_doubles(np.column_stack([image_id, score, flat]), source)
-    return _best_of_each_image(image_id, keypoints, score)
+    best = best_of_images(image_id, score, MAX_DETECTIONS)
+    beyond = len(rows) - len(best)
+    return Detections(best, image_id[best], keypoints[best], score[best], beyond)
 
 
 def _check_row(row: Any, truth: GroundTruth, where: str) -> None:
@@ -103,16 +108,22 @@ def _check_row(row: Any, truth: GroundTruth, where: str) -> None:
 
 
 def _finite(values: Sequence[Sequence[Any]], name: str, source: str) -> np.ndarray:
+    """(D, N) of values that are as many in each row."""
     try:
         numbers = np.array(values, float)
-        wrong = ~np.isfinite(numbers).all(1)
-    except (TypeError, ValueError):
-        wrong = np.array([not all(isinstance(v, (int, float)) for v in row) for row in values])
-    if wrong.any():
-        raise ResultError(
-            f'results {source}: detection {wrong.argmax()} has a {name} that is not finite numbers'
-        )
-    return numbers
+    except (TypeError, ValueError, OverflowError):  # nested lists, words, integers beyond a float
+        numbers = np.empty(0)
+    if numbers.shape == (len(values), len(values[0])) and np.isfinite(numbers).all():
+        return numbers
+    index, value = next(
+        (index, value)
+        for index, row in enumerate(values)
+        for value in row
+        if not (isinstance(value, int | float) and abs(value) <= sys.float_info.max)
+    )
+    raise ResultError(
+        f'results {source}: detection {index}: {name} must be finite, found {str(value)[:40]}'
+    )
 
 
 def _refuse_doubles(table: np.ndarray, source: str) -> None:
@@ -125,14 +136,3 @@ def _refuse_doubles(table: np.ndarray, source: str) -> None:
             f'{int(table[later, 0])}), as are {len(twins)} of {len(table)} with earlier ones: '
             'has a file been joined to itself?'
         )
-
-
-def _best_of_each_image(
-    image_id: np.ndarray, keypoints: np.ndarray, score: np.ndarray
-) -> Detections:
-    order = np.lexsort((-score, image_id))  # stable, as COCO's sorting
-    first = np.searchsorted(image_id[order], image_id[order])
-    kept = order[np.arange(len(order)) - first < MAX_DETECTIONS]
-    return Detections(
-        kept, image_id[kept], keypoints[kept], score[kept], beyond=len(order) - len(kept)
-    )

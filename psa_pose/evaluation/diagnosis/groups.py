@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from psa_pose.evaluation.diagnosis.similarity import Pairs
 from psa_pose.evaluation.diagnosis.truth import GroundTruth
+from psa_pose.evaluation.pairs import Pairs
 
 COCO_SIZES = {'small': (0, 32**2), 'medium': (32**2, 96**2), 'large': (96**2, 1e10)}
 _OVERLAP = 0.1
@@ -56,7 +56,7 @@ def groups(truth: GroundTruth) -> list[Group]:
 
 def overlapping(truth: GroundTruth) -> np.ndarray:
     """(G,) how many other persons' boxes overlap each one's with IoU above 0.1."""
-    pairs = Pairs.of_same_image(truth.image_id, truth)
+    pairs = Pairs.of_same_image(truth.image_id, truth.image_id)
     one, other = truth.bbox[pairs.row], truth.bbox[pairs.person]
     low = np.maximum(one[:, :2], other[:, :2])
     high = np.minimum(one[:, :2] + one[:, 2:], other[:, :2] + other[:, 2:])

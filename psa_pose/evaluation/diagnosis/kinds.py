@@ -6,8 +6,8 @@ import numpy as np
 
 from psa_pose.evaluation.diagnosis.matching import MATCHED, Matches
 from psa_pose.evaluation.diagnosis.options import Options
-from psa_pose.evaluation.diagnosis.similarity import Pairs, keypoint_similarity
 from psa_pose.evaluation.diagnosis.truth import GroundTruth
+from psa_pose.evaluation.pairs import Pairs, keypoint_similarity
 
 UNJUDGED, GOOD, JITTER, INVERSION, SWAP, MISS = range(-1, 5)
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from psa_pose.evaluation.diagnosis.similarity import Pairs
 from psa_pose.evaluation.diagnosis.truth import GroundTruth
+from psa_pose.evaluation.pairs import Pairs
 
 MATCHED, IGNORED, DUPLICATE, BACKGROUND = range(4)
 DETECTION_KINDS = ('matched', 'ignored', 'duplicate', 'background')

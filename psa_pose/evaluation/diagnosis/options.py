@@ -18,9 +18,9 @@ class Options:
     Attributes:
         match_oks: OKS from which on a detection belongs to a person (0.1 in the authors' code).
         good: similarity from which on a keypoint is right; at 0.85 annotators differ too (3.1).
-        near: similarity from which on a keypoint is near a place: COCO's lowest threshold (3.1).
+        near: similarity from which on a keypoint is near a place (3.1).
         any_part: inversions and swaps are confusions with any keypoint, not with the same one and
-            its mirror image alone; the paper leaves the set open and studies left and right (3.1).
+            its mirror image alone, which is what the authors' code studies.
         cure: where a cured keypoint goes. 'truth': onto its label. 'paper': so far from it that its
             similarity is `good` (jitter), `near` (miss), or that to the place it was confused with.
         pck_thr: share of the larger side of a person's box within which PCK counts a keypoint.

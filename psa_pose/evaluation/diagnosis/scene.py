@@ -1,6 +1,5 @@
 """Detections against a ground truth, and their AP when some of either are changed."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -9,8 +8,8 @@ from faster_coco_eval import COCO
 
 from psa_pose.evaluation.coco_ap import keypoint_ap
 from psa_pose.evaluation.diagnosis.detections import Detections
-from psa_pose.evaluation.diagnosis.similarity import Pairs, oks_of_pairs
 from psa_pose.evaluation.diagnosis.truth import GroundTruth
+from psa_pose.evaluation.pairs import Pairs, oks_of_pairs
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Scene:
     @classmethod
     def of(cls, truth: GroundTruth, detections: Detections) -> 'Scene':
         """Everything as it is."""
-        pairs = Pairs.of_same_image(detections.image_id, truth)
+        pairs = Pairs.of_same_image(detections.image_id, truth.image_id)
         return cls(
             truth=truth,
             detections=detections,
@@ -49,7 +48,7 @@ class Scene:
             score=detections.score,
             kept=np.ones(len(detections), bool),
             asked=~truth.ignored,
-            oks=oks_of_pairs(pairs, detections.keypoints, truth),
+            oks=oks_of_pairs(pairs, detections.keypoints, truth, np.array(truth.info.sigmas)),
         )
 
     def change(self, **changes: np.ndarray) -> 'Scene':
@@ -59,11 +58,16 @@ class Scene:
             changes['oks'] = self._oks_where_changed(points)
         return replace(self, **changes)  # type: ignore[arg-type]
 
-    def best_oks(self) -> np.ndarray:
-        """(D,) of each detection, OKS with the person it is most like; 0 where there is none."""
-        best = np.zeros(len(self.detections))
-        np.maximum.at(best, self.pairs.row, self.oks)
-        return best
+    def ideal_score(self) -> np.ndarray:
+        """(D,) of the detection most like a person its OKS with that one, of all others 0."""
+        score = np.zeros(len(self.detections))
+        free = self.asked.copy()
+        row, person = self.pairs.row, self.pairs.person
+        for pair in np.argsort(-self.oks, kind='stable').tolist():
+            if free[person[pair]] and not score[row[pair]]:
+                score[row[pair]] = self.oks[pair]
+                free[person[pair]] = False
+        return score
 
     def average_precision(self) -> dict[str, float]:
         """`METRIC_NAMES` of the project's evaluator, see `keypoint_ap`."""
@@ -74,27 +78,15 @@ class Scene:
             COCO(self._dataset(self._detection_rows(order))),
             self.truth.category,
             self.truth.info.sigmas,
-            self._oks_by_image(order),
+            self.pairs.by_image(self.oks, order),
         )
 
     def _oks_where_changed(self, points: np.ndarray) -> np.ndarray:
         changed = (points != self.points).any((1, 2))[self.pairs.row]
         pairs = replace(self.pairs, row=self.pairs.row[changed], person=self.pairs.person[changed])
         oks = self.oks.copy()
-        oks[changed] = oks_of_pairs(pairs, points, self.truth)
+        oks[changed] = oks_of_pairs(pairs, points, self.truth, np.array(self.truth.info.sigmas))
         return oks
-
-    def _oks_by_image(self, order: np.ndarray) -> Mapping[int, np.ndarray]:
-        """The evaluator's matrices: detections by falling score, persons in the file's order."""
-        start, image_id = self.pairs.start, self.detections.image_id[order]
-        cuts = np.flatnonzero(np.diff(image_id)) + 1
-        given = {}
-        for rows in np.split(order, cuts) if len(order) else []:
-            count = start[rows[0] + 1] - start[rows[0]]
-            if count:
-                places = start[rows][:, None] + np.arange(count)
-                given[int(self.detections.image_id[rows[0]])] = self.oks[places]
-        return given
 
     def _dataset(self, annotations: list[dict[str, object]]) -> dict[str, object]:
         # Images with neither persons nor detections change nothing, and cost the evaluator time.

@@ -9,12 +9,13 @@ import numpy as np
 from psa_pose.datasets.annotations import keypoint_category, read_json, usable_persons
 from psa_pose.errors import DataError
 from psa_pose.evaluation.coco_ap import read_truth
+from psa_pose.evaluation.pairs import Labels
 from psa_pose.structures import KeypointInfo
 
 
 @dataclass(frozen=True)
-class GroundTruth:
-    """G persons and crowd regions of a file, in the file's order within each image.
+class GroundTruth(Labels):
+    """G persons and crowd regions of a file, in the file's order within each image, with `Labels`.
 
     Attributes:
         path: the file.
@@ -23,10 +24,6 @@ class GroundTruth:
         image_ids: all images, those without persons too, rising.
         id: (G,) annotation ids.
         image_id: (G,) rising.
-        keypoints: (G, K, 2) in image pixels.
-        labelled: (G, K) bool, COCO's v > 0.
-        bbox: (G, 4) x, y, width, height.
-        area: (G,) in pixels squared.
         crowd: (G,) bool, regions that stand for many persons.
         ignored: (G,) bool, crowds and persons without keypoints: what COCO does not ask for.
     """
@@ -37,10 +34,6 @@ class GroundTruth:
     image_ids: np.ndarray
     id: np.ndarray
     image_id: np.ndarray
-    keypoints: np.ndarray
-    labelled: np.ndarray
-    bbox: np.ndarray
-    area: np.ndarray
     crowd: np.ndarray
     ignored: np.ndarray
 

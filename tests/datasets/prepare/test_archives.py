@@ -78,7 +78,25 @@ def test_nothing_lands_outside(tmp_path, name, evil):
     assert not list(tmp_path.rglob('evil*'))
 
 
-def test_links_are_left_out(tmp_path):
+@pytest.mark.parametrize('kind', [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, 'zip'])
+def test_a_link_or_device_where_a_file_is_wanted_is_named(tmp_path, kind):
+    path = tmp_path / ('a.zip' if kind == 'zip' else 'a.tar')
+    if kind == 'zip':
+        with zipfile.ZipFile(path, 'w') as archive:
+            info = zipfile.ZipInfo('images/1.jpg')
+            info.external_attr = 0o120777 << 16
+            archive.writestr(info, '/etc/passwd')
+    else:
+        with tarfile.open(path, 'w') as archive:
+            link = tarfile.TarInfo('images/1.jpg')
+            link.type, link.linkname = kind, '/etc/passwd'
+            archive.addfile(link)
+    with pytest.raises(DataError, match=rf"{path.name}: 'images/1\.jpg' is a link or device"):
+        unpack(path, tmp_path / 'root', everything)
+    assert not (tmp_path / 'root').exists()
+
+
+def test_a_link_to_a_folder_is_not_followed(tmp_path):
     with tarfile.open(tmp_path / 'a.tar', 'w') as archive:
         link = tarfile.TarInfo('images')
         link.type, link.linkname = tarfile.SYMTYPE, '/etc'
@@ -86,7 +104,7 @@ def test_links_are_left_out(tmp_path):
         info = tarfile.TarInfo('images/1.jpg')
         info.size = 3
         archive.addfile(info, io.BytesIO(b'abc'))
-    unpack(tmp_path / 'a.tar', tmp_path / 'root', everything)
+    unpack(tmp_path / 'a.tar', tmp_path / 'root', lambda m: str(m) if m.suffix else None)
     assert files(tmp_path / 'root') == {'images/1.jpg': b'abc'}
     assert not (tmp_path / 'root/images').is_symlink()
 
@@ -115,13 +133,29 @@ def test_a_flipped_bit_is_found(tmp_path, name):
         unpack(archive, tmp_path / 'root', everything)
 
 
-def test_gzip_s_checksum_at_the_end_is_read(tmp_path):
+def test_gzip_s_checksum_is_read_before_anything_is_written(tmp_path):
+    """Else the next run would find every file there in full size, and be content."""
     plain = make(tmp_path / 'a.tar').read_bytes()
     packed = bytearray(gzip.compress(plain))
     packed[-6] ^= 1
     (tmp_path / 'a.tar.gz').write_bytes(packed)
     with pytest.raises(DataError, match='CRC'):
         unpack(tmp_path / 'a.tar.gz', tmp_path / 'root', everything)
+    assert not (tmp_path / 'root').exists()
+
+
+def test_zips_that_cannot_be_read_are_named(tmp_path):
+    path = make(tmp_path / 'a.zip')
+    whole = path.read_bytes()
+    directory = whole.index(b'PK\x01\x02')
+    for offset, value, match in ((8, 1, 'encrypted'), (10, 99, 'not supported')):
+        data = bytearray(whole)
+        data[directory + offset] = value  # flags, then the way of packing
+        if offset == 8:
+            data[whole.index(b'PK\x03\x04') + 6] = value
+        path.write_bytes(data)
+        with pytest.raises(DataError, match=rf'a\.zip cannot be read: .*{match}'):
+            unpack(path, tmp_path / 'root', everything)
 
 
 def test_no_archive_at_all(tmp_path):
@@ -147,5 +181,7 @@ def test_sizes_and_checksums(tmp_path):
     assert verify(path, archive(size=3, md5=found['md5'])) == found
     with pytest.raises(DataError, match=r"3 bytes, the published one 4.*curl .*'.*a b\.zip' http"):
         verify(path, archive(size=4))
-    with pytest.raises(DataError, match=r'has MD5 9001.*, the published one 00'):
+    with pytest.raises(DataError, match=r'3 bytes, the published one 2.*Delete it, then: curl'):
+        verify(path, archive(size=2))
+    with pytest.raises(DataError, match=r'has MD5 9001.*, the published one 00.*Delete it, then'):
         verify(path, archive(size=3, md5='00'))

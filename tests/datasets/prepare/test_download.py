@@ -1,5 +1,6 @@
 """Downloads from a server on this machine that breaks off, changes its file, or refuses."""
 
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -133,6 +134,18 @@ def test_a_refusal_is_named(server, tmp_path):
     with pytest.raises(DataError, match=r'/a\.zip: the server answers 404'):
         download(server.url, tmp_path / 'a.zip')
     assert len(server.requests) == 1
+
+
+def test_an_address_that_is_none(tmp_path):
+    with pytest.raises(DataError, match=r'cannot fetch mirror/a\.zip: unknown url type'):
+        download('mirror/a.zip', tmp_path / 'a.zip')
+
+
+def test_no_room(server, tmp_path, monkeypatch):
+    free = shutil.disk_usage(tmp_path)._replace(free=len(CONTENT) - 1)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: free)
+    with pytest.raises(DataError, match=r'^/.*: 3000000 bytes are to come, 2999999 are free'):
+        download(server.url, tmp_path / 'a.zip')
 
 
 def test_nobody_there(tmp_path):
