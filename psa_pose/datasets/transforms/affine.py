@@ -1,5 +1,6 @@
 """The one warp of a sample: a box of the image, flipped, scaled and rotated, becomes the crop."""
 
+import math
 from typing import Any
 
 import cv2
@@ -67,6 +68,44 @@ def fix_aspect_ratio(scale: np.ndarray, crop_size: tuple[int, int]) -> np.ndarra
     return np.stack([np.maximum(width, height * ratio), np.maximum(height, width / ratio)], -1)
 
 
+def warp(image: np.ndarray, to_image: np.ndarray, crop_size: tuple[int, int]) -> np.ndarray:
+    """Cut a crop out of an image, interpolated bilinearly; black beyond the image.
+
+    OpenCV warps four channels in half the time of three, and the pixels of a box lie closer
+    together once they were copied out. Results differ from a warp of the whole image by rounding,
+    1 of 255 at most.
+
+    Args:
+        image: (H, W, 3) uint8.
+        to_image: (2, 3), crop pixels to image pixels.
+        crop_size: (width, height) of the crop.
+
+    Returns:
+        (height, width, 3) uint8.
+    """
+    width, height = crop_size
+    left, right = _span(to_image[0], crop_size, image.shape[1])
+    top, bottom = _span(to_image[1], crop_size, image.shape[0])
+    if right <= left or bottom <= top:  # nothing of the image
+        return np.zeros((height, width, 3), np.uint8)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    part = image[top:bottom, left:right]
+    if part.size > 4 * 3 * width * height:  # to copy all of it would cost more than it brings
+        return cv2.warpAffine(image, to_image, crop_size, flags=flags)
+    rgba = cv2.cvtColor(part, cv2.COLOR_RGB2RGBA)
+    to_part = to_image - np.array([[0, 0, left], [0, 0, top]])
+    return cv2.cvtColor(cv2.warpAffine(rgba, to_part, crop_size, flags=flags), cv2.COLOR_RGBA2RGB)
+
+
+def _span(row: np.ndarray, crop_size: tuple[int, int], length: int) -> tuple[int, int]:
+    """First pixel of those that a crop takes from one axis of the image, and the one after them."""
+    across, down, start = row.tolist()
+    across, down = across * crop_size[0], down * crop_size[1]
+    low = math.floor(start + min(across, 0) + min(down, 0)) - 1
+    high = math.ceil(start + max(across, 0) + max(down, 0)) + 2
+    return max(low, 0), min(high, length)
+
+
 @TRANSFORMS.register_module()
 class TopdownAffine(BaseTransform):
     """Cut the box out of the image with one bilinear warp; move the keypoints along.
@@ -86,7 +125,7 @@ class TopdownAffine(BaseTransform):
             results['img'].shape[1] if results.get('flip') else None,
             results.get('unbiased_affine', False),
         )
-        results['crop'] = cv2.warpAffine(results['img'], affine, size, flags=cv2.INTER_LINEAR)
-        results['keypoints'] = apply_affine(affine, results['keypoints'])
         results['to_image'] = crop_to_image(affine)
+        results['crop'] = warp(results['img'], results['to_image'], size)
+        results['keypoints'] = apply_affine(affine, results['keypoints'])
         return results

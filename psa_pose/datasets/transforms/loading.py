@@ -12,7 +12,7 @@ from torch.utils.data import get_worker_info
 from psa_pose.errors import DataError
 from psa_pose.registry import TRANSFORMS
 
-_START_OF_IMAGE, _END_OF_IMAGE = b'\xff\xd8', b'\xff\xd9'
+_START_OF_IMAGE, _START_OF_SCAN, _END_OF_IMAGE = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
 # Inside a scan 0xff is followed by 0x00 or a restart marker, or fills up before another 0xff.
 _MARKER = re.compile(rb'\xff[^\x00\xd0-\xd7\xff]')
 
@@ -49,6 +49,8 @@ def _is_truncated(jpeg: bytes) -> bool:
     """Whether the end-of-image marker is missing; one inside a segment is a thumbnail's."""
     marker = _MARKER.search(jpeg, len(_START_OF_IMAGE))
     while marker is not None and marker.group() != _END_OF_IMAGE:
+        if marker.group() == _START_OF_SCAN and jpeg.endswith(_END_OF_IMAGE):
+            return False  # from here on no segment can hold a thumbnail
         length = int.from_bytes(jpeg[marker.end() : marker.end() + 2], 'big')
         marker = _MARKER.search(jpeg, marker.end() + length)
     return marker is None

@@ -1,12 +1,13 @@
 """The one warp: exact inverse, keypoints on the same content, mirror, direction of rotation."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from psa_pose.datasets.transforms import RandomFlip, TopdownAffine, crop_to_image, image_to_crop
-from psa_pose.datasets.transforms.affine import apply_affine, fix_aspect_ratio
+from psa_pose.datasets.transforms.affine import apply_affine, fix_aspect_ratio, warp
 from tests.handmade import picture
 
 CROP_SIZE = (48, 64)
@@ -51,6 +52,25 @@ def centroid(crop):
     mass = crop.astype(float)
     rows, columns = np.indices(mass.shape)
     return np.array([(columns * mass).sum(), (rows * mass).sum()]) / mass.sum()
+
+
+class TestWarp:
+    IMAGE = picture(3, (400, 300))
+
+    @given(
+        st.tuples(floats(-200, 600), floats(-200, 500)).map(np.array),
+        st.tuples(floats(4, 900), floats(4, 900)).map(np.array),
+        floats(-180, 180),
+        st.none() | st.just(400),
+    )
+    def test_as_a_warp_of_the_whole_image(self, center, scale, rotation, flip_width):
+        affine = crop_affine(center, scale, rotation, CROP_SIZE, flip_width)
+        whole = cv2.warpAffine(self.IMAGE, affine, CROP_SIZE, flags=cv2.INTER_LINEAR)
+        crop = warp(self.IMAGE, crop_to_image(affine), CROP_SIZE)
+        assert crop.shape == whole.shape
+        difference = np.abs(crop.astype(int) - whole)
+        assert difference.max() <= 1
+        assert difference.mean() < 0.01
 
 
 class TestAffine:
