@@ -27,6 +27,18 @@ class ResultError(PSAPoseError, ValueError):
     """Predictions that cannot be evaluated: empty, or not about the ground truth at hand."""
 
 
+class WorkerError(PSAPoseError, RuntimeError):
+    """A worker process of a loader died, hangs or has no memory to work in; says what to do.
+
+    Attributes:
+        signal: that killed it from outside, where one did.
+    """
+
+    def __init__(self, message: str, signal: int | None = None) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
 def nearest(name: str, candidates: Collection[str]) -> str:
     """A hint naming the candidate most like `name`, or all of them where none is near."""
     spelling = {candidate.lower(): candidate for candidate in candidates}

@@ -6,13 +6,14 @@ from typing import Any
 
 from psa_pose.datasets.annotations import (
     Persons,
-    person_category,
+    read_annotations,
     read_json,
     read_keypoint_info,
-    usable_persons,
 )
 from psa_pose.datasets.base import TopdownDataset
+from psa_pose.datasets.cache import cached
 from psa_pose.datasets.detections import describe, read_detections
+from psa_pose.datasets.persons import person_category
 from psa_pose.errors import DataError
 from psa_pose.registry import DATASETS
 from psa_pose.structures import COCO_KEYPOINTS, KeypointInfo
@@ -69,23 +70,24 @@ class CocoStyleDataset(TopdownDataset):
         )
 
     def _read(self) -> tuple[KeypointInfo, Persons]:
+        if not self.bbox_file:
+            found = cached(self.ann_file, read_annotations)
+            self.category_id = found.category_id
+            self._check_keypoints(found.info)
+            return found.info, found.persons
+        return self._read_detections(self.bbox_file)
+
+    def _read_detections(self, bbox_file: Path) -> tuple[KeypointInfo, Persons]:
         content = read_json(self.ann_file, lists=('images', 'categories'))
         self.annotated = bool(content.get('annotations'))
-        if 'annotations' not in content and not self.bbox_file:
-            raise DataError(
-                f'annotation file {self.ann_file} has no annotations, and so no boxes of persons: '
-                "a detector's are needed (--boxes FILE, in a config the dataset's bbox_file)"
-            )
         category = person_category(content, self.ann_file)
         self.category_id = category['id']
         info = self.KEYPOINTS
         if info is None or 'keypoints' in category:
             info = KeypointInfo.from_category(category, str(self.ann_file))
         self._check_keypoints(info)
-        if not self.bbox_file:
-            return info, usable_persons(content, self.ann_file)
         found = read_detections(
-            self.bbox_file,
+            bbox_file,
             content,
             self.ann_file,
             self.category_id,

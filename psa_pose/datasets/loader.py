@@ -1,14 +1,21 @@
 """A data loader that can be stopped anywhere and go on with the very next batch."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
+from psa_pose.datasets import workers
+from psa_pose.datasets.base import TopdownDataset
+from psa_pose.datasets.collate import collate, packed_size, unpack
 from psa_pose.datasets.sampling import EpochBatches, Layout, RankBatches, spacing
 from psa_pose.errors import DataError
 from psa_pose.structures import PoseBatch
+
+POLL = 1.0  # seconds between two looks at the workers, while a batch is waited for
 
 
 class PoseDataLoader(DataLoader[PoseBatch]):
@@ -25,6 +32,11 @@ class PoseDataLoader(DataLoader[PoseBatch]):
         rank: of this process.
         ranks: how many processes share an epoch.
         pin_memory: keep batches in page-locked memory, for a GPU.
+        timeout: seconds to wait for a batch of the workers, 0 for ever.
+
+    Iterating raises, and ends the workers:
+        DataError: a person cannot be loaded; says which file.
+        WorkerError: a worker died or hangs, or shared memory is too small.
     """
 
     def __init__(
@@ -38,6 +50,7 @@ class PoseDataLoader(DataLoader[PoseBatch]):
         rank: int = 0,
         ranks: int = 1,
         pin_memory: bool = False,
+        timeout: float = 600,
     ) -> None:
         size = len(dataset)  # type: ignore[arg-type]
         if batch_size < 1:
@@ -46,6 +59,9 @@ class PoseDataLoader(DataLoader[PoseBatch]):
             raise ValueError(
                 f'a batch of {batch_size} x {ranks} is larger than the dataset of {size} persons'
             )
+        if timeout < 0:
+            raise ValueError(f'timeout must be at least 0 (for ever), got {timeout}')
+        self.batch_bytes = _batch_bytes(dataset, batch_size)
         self._train = train
         images = getattr(dataset, 'image_ids', np.arange(size))
         self._batches = EpochBatches(images, batch_size, rank, ranks, seed, spacing(num_workers))
@@ -55,25 +71,87 @@ class PoseDataLoader(DataLoader[PoseBatch]):
             dataset,
             batch_sampler=self._batches if train else RankBatches(images, batch_size, rank, ranks),
             num_workers=num_workers,
+            collate_fn=collate,
             pin_memory=pin_memory,
+            timeout=timeout if num_workers else 0,
             persistent_workers=num_workers > 0,
-            worker_init_fn=_one_thread if num_workers else None,
+            worker_init_fn=_start_worker if num_workers else None,
         )
 
     def __iter__(self) -> Iterator[PoseBatch]:  # type: ignore[override]
         try:
-            yield from self._training_batches() if self._train else super().__iter__()
+            yield from self._training_batches() if self._train else self._loaded_batches()
         except DataError as error:  # PyTorch adds the worker's traceback to the message
+            self._end_workers(error)
             raise DataError(str(error).rpartition('DataError: ')[2].strip()) from None
+        except (RuntimeError, OSError, EOFError, MemoryError) as error:
+            explained = workers.explain(error, self) if self.num_workers else None
+            if explained is None:
+                raise
+            self._end_workers(error)
+            raise explained.with_traceback(None) from None
 
     def _training_batches(self) -> Iterator[PoseBatch]:
         if not self._resumed:
             self.finish_epoch()
         self._resumed = False
         self._batches.start = self._taken
-        for batch in super().__iter__():
+        for batch in self._loaded_batches():
             self._taken += self._batches.global_batch
             yield batch
+
+    def _loaded_batches(self) -> Iterator[PoseBatch]:
+        if not self.num_workers:
+            yield from super().__iter__()
+            return
+        if self._iterator is None:
+            workers.check_shared_memory(self)
+        else:
+            self._iterator._timeout = self.timeout
+        with workers.waiting_for(self):
+            batches = super().__iter__()
+        batches._timeout = POLL
+        workers.watch(self)
+        waited = 0.0
+        while True:
+            try:
+                with workers.waiting_for(self):
+                    batch = next(batches)
+            except StopIteration:
+                return
+            except RuntimeError as error:  # time that a stopped job slept counts as one poll
+                if 'timed out after' not in str(error):
+                    raise
+                waited += POLL
+                if self.timeout and waited >= self.timeout:
+                    raise
+            else:
+                yield unpack(batch)
+                waited = 0.0
+
+    @property
+    def workers(self) -> Sequence[BaseProcess]:
+        """The worker processes, dead or alive; none before the first batch is asked for."""
+        return getattr(self._iterator, '_workers', ())
+
+    @property
+    def shared_memory_needed(self) -> int:
+        """Bytes of all batches that exist at once."""
+        prefetch = self.prefetch_factor or 0
+        return workers.shared_memory_needed(self.batch_bytes, prefetch, self.num_workers)
+
+    def _end_workers(self, error: BaseException) -> None:
+        """Leave no process behind, not even one that hangs or waits for a dead one's lock."""
+        # The traceback holds the loader in a cycle, and PyTorch cannot close one that comes to
+        # the garbage collector: the threads of its queues are gone by then.
+        error.__traceback__ = None
+        iterator: Any
+        iterator, self._iterator = self._iterator, None
+        if iterator is None:  # there are none
+            return
+        for worker in iterator._workers:
+            worker.kill()
+        iterator._shutdown_workers()
 
     def state_dict(self) -> dict[str, Any]:
         """The epoch and its layout, and how many samples, over all ranks, have been handed out."""
@@ -102,7 +180,22 @@ class PoseDataLoader(DataLoader[PoseBatch]):
         return {'epoch': epoch, 'samples': samples, 'layout': list(layout)}
 
 
-def _one_thread(worker: int) -> None:
+def _batch_bytes(dataset: Dataset[PoseBatch], batch_size: int) -> int:
+    """Of a batch in shared memory; 0 where the dataset's samples are not known beforehand."""
+    if not isinstance(dataset, TopdownDataset):
+        return 0
+    sample = [np.asarray(field).nbytes for field in dataset._blank(0)]
+    return workers.tensor_bytes([sum(packed_size(size * batch_size) for size in sample)])
+
+
+def _start_worker(worker: int) -> None:
     import cv2
 
     cv2.setNumThreads(0)  # the workers are the parallelism
+    sys.excepthook = _silent_about_connections
+
+
+def _silent_about_connections(kind: type[BaseException], error: Any, traceback: Any) -> None:
+    """A thread hands tensors to the main process; where that stops, it says why itself."""
+    if not issubclass(kind, ConnectionError):
+        sys.__excepthook__(kind, error, traceback)

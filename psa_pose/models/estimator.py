@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from psa_pose.codecs import HeatmapCodec
 from psa_pose.errors import ConfigError
+from psa_pose.models.checkpoints import LoadReport
 from psa_pose.registry import MODELS
 from psa_pose.structures import KeypointInfo, PoseBatch, PosePrediction
 
@@ -32,10 +33,15 @@ class PoseDataPreprocessor(nn.Module):
         super().__init__()
         self.register_buffer('mean', torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.memory_format = torch.channels_last
 
     def forward(self, crop: Tensor) -> Tensor:
-        """(B, H, W, 3) uint8 to (B, 3, H, W) float32; its memory stays channels-last."""
-        return (crop.permute(0, 3, 1, 2) - self.mean) / self.std
+        """(B, H, W, 3) uint8 to (B, 3, H, W) float32, in `memory_format`."""
+        # A row of pixels at a time: along three channels alone a CPU would take four times as long.
+        width = crop.shape[2]
+        mean, std = (x.flatten().repeat(width) for x in (self.mean, self.std))
+        image = ((crop.flatten(2).float() - mean) / std).view(crop.shape)
+        return image.permute(0, 3, 1, 2).contiguous(memory_format=self.memory_format)
 
 
 @MODELS.register_module()
@@ -80,13 +86,25 @@ class TopdownPoseEstimator(nn.Module):
         self.flip_test, self.shift_heatmap = _read_test_cfg(test_cfg or {}, codec.shift_heatmap)
         self.register_buffer('flip_indices', torch.tensor(info.flip_indices), persistent=False)
 
+    def init_weights(self) -> LoadReport | None:
+        """Load what the backbone's `init_cfg` names; not needed to resume or to test."""
+        start = getattr(self.backbone, 'init_weights', None)  # a user's own may have none
+        return start() if start else None
+
+    def use_channels_last(self, wanted: bool) -> 'TopdownPoseEstimator':
+        """Lay weights and images out in memory as (B, H, W, C), or else as (B, C, H, W)."""
+        layout = torch.channels_last if wanted else torch.contiguous_format
+        self.data_preprocessor.memory_format = layout
+        return self.to(memory_format=layout)
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Heatmaps (B, channels, H / 4, W / 4) of normalised images (B, 3, H, W)."""
         return self.head(self.backbone(inputs))
 
     def loss(self, batch: PoseBatch) -> Tensor:
-        """The head's loss of a batch, a scalar."""
-        targets, weights = self.codec.encode(batch.keypoints, batch.visible)
+        """The head's loss of a batch, a scalar; float32, as targets are, also under autocast."""
+        with _no_autocast(batch.crop):
+            targets, weights = self.codec.encode(batch.keypoints, batch.visible)
         heatmaps = self(self.data_preprocessor(batch.crop))
         if heatmaps.shape != targets.shape:
             raise ConfigError(
@@ -97,20 +115,26 @@ class TopdownPoseEstimator(nn.Module):
 
     def heatmaps(self, batch: PoseBatch) -> Tensor:
         """Heatmaps of a batch (B, channels, H, W), float32; with `flip_test` both crops' mean."""
-        inputs = self.data_preprocessor(batch.crop)
-        heatmaps = self(inputs).float()
         if not self.flip_test:
-            return heatmaps
-        flipped = self.codec.mirror(self(inputs.flip(3)).float(), self.flip_indices)
+            return self(self.data_preprocessor(batch.crop)).float()
+        both = self.data_preprocessor(torch.cat([batch.crop, batch.crop.flip(2)]))
+        heatmaps, flipped = self(both).float().chunk(2)
+        flipped = self.codec.mirror(flipped, self.flip_indices)
         if self.shift_heatmap:
             flipped = torch.cat([flipped[..., :1], flipped[..., :-1]], dim=-1)
         return (heatmaps + flipped) / 2
 
     def predict(self, batch: PoseBatch) -> PosePrediction:
-        """Keypoints of a batch in image pixels."""
-        keypoints, scores = self.codec.decode(self.heatmaps(batch))
-        linear, offset = batch.to_image[..., :2], batch.to_image[..., 2]
-        return PosePrediction(keypoints @ linear.mT + offset.unsqueeze(1), scores)
+        """Keypoints of a batch in image pixels, found and moved there in float32."""
+        heatmaps = self.heatmaps(batch)
+        with _no_autocast(heatmaps):  # a product of coordinates in bfloat16 is pixels off
+            keypoints, scores = self.codec.decode(heatmaps)
+            linear, offset = batch.to_image[..., :2], batch.to_image[..., 2]
+            return PosePrediction(keypoints @ linear.mT + offset.unsqueeze(1), scores)
+
+
+def _no_autocast(like: Tensor) -> torch.autocast:
+    return torch.autocast(like.device.type, enabled=False)
 
 
 def _read_test_cfg(test_cfg: Mapping[str, Any], shift_heatmap: bool) -> tuple[bool, bool]:

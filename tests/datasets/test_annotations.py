@@ -1,18 +1,24 @@
 """COCO-style JSON as arrays: what is kept, what is left out, and errors that name the culprit."""
 
+import itertools
 import json
 import math
+from dataclasses import fields
 
 import numpy as np
 import pytest
 
 from psa_pose.datasets.annotations import (
+    Annotations,
+    Persons,
     keypoint_category,
+    read_annotations,
     read_json,
     read_keypoint_info,
     usable_persons,
 )
 from psa_pose.errors import DataError
+from psa_pose.structures import KeypointInfo
 from tests.handmade import CATEGORY, KEYPOINTS, coco_content, image_entry, person_entry
 
 
@@ -79,6 +85,65 @@ class TestArrays:
         assert (persons.bbox >= 0).all()
         assert (persons.bbox[:, 2:] <= sizes - 1).all()
         assert (persons.bbox[:, 2:] > persons.bbox[:, :2]).all()
+
+
+class TestReadLean:
+    """`read_annotations` keeps little in memory, and says and gives what `read_json` does."""
+
+    def agree(self, tmp_path, content):
+        path = tmp_path / 'some.json'
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        answers = []
+        for read in (self.whole, read_annotations):
+            try:
+                answers.append(as_lists(read(path)))
+            except DataError as error:
+                answers.append(str(error))
+        assert answers[0] == answers[1]
+        return answers[0]
+
+    @staticmethod
+    def whole(path):
+        content = read_json(path)
+        category = keypoint_category(content, path)
+        info = KeypointInfo.from_category(category, str(path))
+        return Annotations(info, category['id'], usable_persons(content, path))
+
+    @pytest.mark.parametrize(
+        'order', [*itertools.permutations(('images', 'annotations', 'categories'))]
+    )
+    def test_in_any_order_of_the_lists(self, tmp_path, order):
+        content = coco_content([person_entry(5), person_entry(6, segmentation=[[1, 2] * 50])])
+        found = self.agree(tmp_path, {'info': {}, **{key: content[key] for key in order}})
+        assert found[2]['id'] == [5, 6]
+
+    @pytest.mark.parametrize(
+        'change',
+        [
+            lambda c: c['annotations'].append(c['annotations'][0]),
+            lambda c: c['images'].append(5),
+            lambda c: c['annotations'][0].update(keypoints=[1]),
+            lambda c: c['annotations'][0].update(bbox=[1, 2, 3, math.nan]),
+            lambda c: c['annotations'][0].update(area=math.nan),
+            lambda c: c['annotations'][0].update(image_id=[7]),
+            lambda c: c.update(categories={}),
+            lambda c: c.update(annotations=5),
+            lambda c: c['annotations'].clear(),
+        ],
+    )
+    def test_of_what_is_wrong(self, tmp_path, change):
+        content = coco_content([person_entry(1), person_entry(2)])
+        change(content)
+        self.agree(tmp_path, content)
+
+    def test_real_files(self, tmp_path, shared_data):
+        for path in sorted(shared_data.glob('*/annotations/*train*.json')):
+            self.agree(tmp_path, path.read_text())
+
+
+def as_lists(found):
+    arrays = {f.name: getattr(found.persons, f.name).tolist() for f in fields(Persons)}
+    return found.info, found.category_id, arrays
 
 
 class TestLeftOut:
@@ -198,6 +263,28 @@ class TestErrors:
         image = {k: v for k, v in image_entry().items() if k != key}
         with pytest.raises(DataError, match=rf"annotations\.json: .*'?{key}"):
             persons_of(tmp_path, coco_content([person_entry()], [image]))
+
+    @pytest.mark.parametrize(
+        'changes',
+        [{'width': '640'}, {'height': 2.5}, {'width': 0}, {'file_name': 5}, {'id': 2**70}],
+    )
+    def test_an_image_that_is_described_wrongly(self, tmp_path, changes):
+        image = image_entry(**changes)
+        content = coco_content([person_entry(77, image_id=image['id'])], [image])
+        with pytest.raises(DataError, match=r'id 77: its image .* expected whole numbers'):
+            persons_of(tmp_path, content)
+
+    @pytest.mark.parametrize('changes', [{'id': 2**70}, {'id': 'a'}, {'keypoints': 5}])
+    def test_what_would_not_fit_the_arrays(self, tmp_path, changes):
+        with pytest.raises(DataError, match=r'annotations\.json'):
+            persons_of(tmp_path, coco_content([person_entry(**changes)]))
+
+    def test_json_nested_too_deeply(self, tmp_path):
+        path = tmp_path / 'deep.json'
+        path.write_text('{"images": ' + '[' * 200_000)
+        for read in (read_json, read_annotations):
+            with pytest.raises(DataError, match=r'deep\.json is not JSON'):
+                read(path)
 
     def test_a_person_without_an_id(self, tmp_path):
         person = {k: v for k, v in person_entry().items() if k != 'id'}

@@ -71,17 +71,20 @@ def test_a_batch_of_nothing_labelled_has_loss_and_gradient_zero() -> None:
 
 
 class Oracle(nn.Module):
-    """A network that answers with fixed heatmaps, mirrored where its input is mirrored."""
+    """A network that answers with fixed heatmaps, mirrored where its input is mirrored.
+
+    The mirrored crops of a flip test come behind the others, in one batch.
+    """
 
     def __init__(self, heatmaps: Tensor, first_pixel: Tensor) -> None:
         super().__init__()
         self.heatmaps, self.first_pixel = heatmaps, first_pixel
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.equal(x[:, :, 0, 0], self.first_pixel):
-            return self.heatmaps
+        assert torch.equal(x[: len(x) // 2, :, 0, 0], self.first_pixel)
         flipped = self.heatmaps[:, list(COCO_KEYPOINTS.flip_indices)].flip(3)
-        return torch.cat([flipped[..., :1], flipped[..., :-1]], -1)  # a stride of 4 misaligns it
+        flipped = torch.cat([flipped[..., :1], flipped[..., :-1]], -1)  # a stride of 4 misaligns it
+        return torch.cat([self.heatmaps, flipped])
 
 
 def test_prediction_is_the_keypoint_moved_to_image_pixels() -> None:
@@ -106,6 +109,31 @@ def test_flip_test_averages_aligned_maps() -> None:
     torch.testing.assert_close(model.heatmaps(batch), heatmaps)
     model.shift_heatmap = False
     assert (model.heatmaps(batch) - heatmaps).abs().max() > 0.1
+
+
+@pytest.mark.parametrize('channels_last', [True, False])
+def test_the_layout_in_memory_changes_nothing_but_itself(channels_last: bool) -> None:
+    model, batch = make_estimator(), make_batch()
+    with torch.inference_mode():
+        expected = model.predict(batch)
+        model.use_channels_last(channels_last)
+        assert model.data_preprocessor(batch.crop).is_contiguous(
+            memory_format=torch.channels_last if channels_last else torch.contiguous_format
+        )
+        prediction = model.predict(batch)
+    torch.testing.assert_close(prediction.scores, expected.scores, rtol=1e-4, atol=1e-6)
+
+
+def test_under_autocast_the_network_alone_leaves_float32() -> None:
+    """Coordinates of hundreds of pixels multiplied in bfloat16 would be whole pixels off."""
+    model, batch = make_estimator(), make_batch()
+    heatmaps, _ = model.codec.encode(batch.keypoints, batch.visible)
+    model.heatmaps = lambda batch: heatmaps  # type: ignore[method-assign]
+    expected = model.predict(batch)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(model.predict(batch).keypoints, expected.keypoints)
+        assert make_estimator().loss(batch).dtype == torch.float32
+        assert make_estimator()(torch.zeros(1, 3, 64, 64)).dtype == torch.bfloat16
 
 
 def test_flip_test_of_a_network_is_symmetric() -> None:

@@ -4,6 +4,7 @@ Attention stands after the first 3x3 convolution with its BatchNorm and ReLU: `c
 `BasicBlock`, `conv2` of a `Bottleneck` (PSA, Liu et al. 2021).
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,6 +26,19 @@ def attention_maker(attention: Mapping[str, Any] | None) -> MakeAttention:
     if attention is None:
         return no_attention
     return lambda channels: MODELS.build(attention, at='attention', channels=channels)
+
+
+def attention_text(backbone: nn.Module) -> str:
+    """The attention in a backbone's blocks with its options, or '' where there is none.
+
+    Options that change what a block computes, but not its parameters' names and shapes, would
+    otherwise be lost with the config.
+    """
+    for name, module in backbone.named_modules():
+        if name.endswith('.attention') and not isinstance(module, nn.Identity):
+            options = re.sub(r'^\d+(, )?', '', module.extra_repr())  # without the channels
+            return f'{type(module).__name__}({options})'
+    return ''
 
 
 def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:

@@ -15,6 +15,7 @@ from psa_pose.models.backbones.blocks import (
     conv,
     residual_layer,
 )
+from psa_pose.models.backbones.pretrained import PretrainedBackbone
 from psa_pose.models.backbones.resnet import check_stages
 from psa_pose.registry import MODELS
 
@@ -65,18 +66,20 @@ ARCHS: dict[str, dict[str, Any]] = {
 
 
 @MODELS.register_module()
-class HRNet(nn.Module):
+class HRNet(PretrainedBackbone):
     """High-resolution network; returns its branch of stride 4.
 
     Args:
         arch: 'w18', 'w32', 'w48' or 'tiny'; the stages' sizes.
-        extra: the stages in MMPose's words, instead of `arch`.
+        extra: the stages in MMPose's words, instead of `arch`; without `multiscale_output`.
         in_channels: of the image.
         attention: config of a block built with `channels` for every residual block, or None.
         attention_stages: which of the stages 1 to 4 get it.
+        init_cfg: weights to start from; see `PretrainedBackbone`.
 
     Shapes:
-        (B, in_channels, H, W) -> (B, out_channels, H / 4, W / 4); H and W divisible by 32
+        (B, in_channels, H, W) -> one map in a tuple, as MMPose has it: (B, out_channels, H / 4,
+        W / 4); H and W divisible by 32
     """
 
     transition1: nn.ModuleList
@@ -93,8 +96,9 @@ class HRNet(nn.Module):
         in_channels: int = 3,
         attention: Mapping[str, Any] | None = None,
         attention_stages: Sequence[int] = (1, 2, 3, 4),
+        init_cfg: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(init_cfg)
         stages = _resolve(arch, extra)
         check_stages(attention_stages)
         make = {
@@ -134,7 +138,7 @@ class HRNet(nn.Module):
             widths = wanted
         self.out_channels = widths[0]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> tuple[Tensor]:
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.relu(self.bn2(self.conv2(x)))
         branches = [self.layer1(x)]
@@ -148,7 +152,7 @@ class HRNet(nn.Module):
                 step(branches[min(i, len(branches) - 1)]) for i, step in enumerate(transition)
             ]
             branches = stage(branches)
-        return branches[0]
+        return (branches[0],)
 
 
 class HRModule(nn.Module):
@@ -243,6 +247,10 @@ def _resolve(arch: str | None, extra: Mapping[str, Any] | None) -> Mapping[str, 
     if (arch is None) == (extra is None):
         raise ValueError("give either arch (such as 'w32') or extra (the stages), not both or none")
     if extra is not None:
+        if extra.get('stage4', {}).get('multiscale_output'):
+            raise ValueError(
+                'extra.stage4: multiscale_output=True; HRNet gives one map, of stride 4'
+            )
         return extra
     if arch not in ARCHS:
         raise ValueError(f"unknown arch '{arch}'; {nearest(str(arch), ARCHS)}")

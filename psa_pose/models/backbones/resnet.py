@@ -13,6 +13,7 @@ from psa_pose.models.backbones.blocks import (
     conv,
     residual_layer,
 )
+from psa_pose.models.backbones.pretrained import PretrainedBackbone
 from psa_pose.registry import MODELS
 
 _DEPTHS: dict[int, tuple[Block, tuple[int, int, int, int]]] = {
@@ -25,7 +26,7 @@ _DEPTHS: dict[int, tuple[Block, tuple[int, int, int, int]]] = {
 
 
 @MODELS.register_module()
-class ResNet(nn.Module):
+class ResNet(PretrainedBackbone):
     """The backbone of SimpleBaseline: stride 32, no classifier.
 
     Args:
@@ -33,9 +34,11 @@ class ResNet(nn.Module):
         in_channels: of the image.
         attention: config of a block built with `channels` for every residual block, or None.
         attention_stages: which of the stages 1 to 4 get it.
+        init_cfg: weights to start from; see `PretrainedBackbone`.
 
     Shapes:
-        (B, in_channels, H, W) -> (B, out_channels, H / 32, W / 32)
+        (B, in_channels, H, W) -> one map in a tuple, as MMPose has it: (B, out_channels, H / 32,
+        W / 32)
     """
 
     layer1: nn.Sequential
@@ -49,8 +52,9 @@ class ResNet(nn.Module):
         in_channels: int = 3,
         attention: Mapping[str, Any] | None = None,
         attention_stages: Sequence[int] = (1, 2, 3, 4),
+        init_cfg: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(init_cfg)
         if depth not in _DEPTHS:
             raise ValueError(f'depth must be one of {sorted(_DEPTHS)}, got {depth}')
         check_stages(attention_stages)
@@ -70,9 +74,9 @@ class ResNet(nn.Module):
             width = channels * block.expansion
         self.out_channels = width
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> tuple[Tensor]:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return (self.layer4(self.layer3(self.layer2(self.layer1(x)))),)
 
 
 def check_stages(stages: Sequence[int]) -> None:

@@ -19,7 +19,8 @@ class HeatmapHead(nn.Module):
         loss: config of the loss.
 
     Shapes:
-        (B, in_channels, H, W) -> (B, out_channels, H * 2**D, W * 2**D), D transposed convolutions
+        (B, in_channels, H, W), or a tuple of maps, of which the last is read, as in MMPose
+        -> (B, out_channels, H * 2**D, W * 2**D), D transposed convolutions
     """
 
     def __init__(
@@ -42,5 +43,6 @@ class HeatmapHead(nn.Module):
         nn.init.zeros_(self.final_layer.bias)  # type: ignore[arg-type]
         self.loss = MODELS.build(loss or {'type': 'KeypointMSELoss'}, at='loss')
 
-    def forward(self, features: Tensor) -> Tensor:
-        return self.final_layer(self.deconv_layers(features))
+    def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor:
+        x = features if isinstance(features, Tensor) else features[-1]
+        return self.final_layer(self.deconv_layers(x))

@@ -71,7 +71,7 @@ def test_resnet_computes_what_torchvisions_does() -> None:
     x = torch.randn(1, 3, 64, 64)
     body = nn.Sequential(*list(theirs.children())[:-2])
     with torch.inference_mode():
-        torch.testing.assert_close(ours(x), body(x))
+        torch.testing.assert_close(ours(x), (body(x),))
 
 
 def test_hrnet_has_the_original_repositorys_names() -> None:
@@ -111,7 +111,11 @@ def test_hrnet_takes_mmposes_extra() -> None:
     }
     first = {'num_modules': 1, 'num_branches': 1, 'block': 'BOTTLENECK', 'num_blocks': (1,)}
     model = HRNet(extra={'stage1': {**first, 'num_channels': (16,)}, **stages}, attention=PARALLEL)
-    assert model(torch.randn(2, 3, 64, 32)).shape == (2, 8, 16, 8)
+    (out,) = model(torch.randn(2, 3, 64, 32))
+    assert out.shape == (2, 8, 16, 8)
+    stages['stage4']['multiscale_output'] = True
+    with pytest.raises(ValueError, match='HRNet gives one map'):
+        HRNet(extra=stages)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +137,7 @@ def test_output_shape_and_gradients(
             MODELS.build({**config, 'attention': attention})
         return
     model = MODELS.build({**config, 'attention': attention})
-    out = model(torch.randn(2, 3, 128, 96))
+    (out,) = model(torch.randn(2, 3, 128, 96))
     assert out.shape == shape
     assert model.out_channels == shape[1]
     out.square().mean().backward()
