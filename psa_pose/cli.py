@@ -85,6 +85,18 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument('--json', type=Path, metavar='FILE', help='the numbers')
     _cfg_options(info)
 
+    bench = commands.add_parser(
+        'benchmark',
+        help='how fast a config trains here, and what bounds it',
+        description='Time data, training step and both together on one device of this machine.',
+    )
+    bench.set_defaults(command=_benchmark)
+    _common(bench)
+    bench.add_argument(
+        '--seconds', type=float, default=60, metavar='S', help='about how long; default: 60'
+    )
+    bench.add_argument('--json', type=Path, metavar='FILE', help='the numbers')
+
     errors = commands.add_parser(
         'analyze-errors',
         help='why a model loses AP',
@@ -117,6 +129,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     errors.add_argument(
         '--pck-thr', type=float, metavar='T', help="share of the box' larger side: 0.2"
+    )
+
+    publish = commands.add_parser(
+        'publish-model',
+        help='weights alone, for others',
+        description='Strip a checkpoint to its weights and a model card; name it by its checksum.',
+    )
+    publish.set_defaults(command=_publish_model)
+    publish.add_argument('checkpoint', type=Path, help='checkpoint file')
+    publish.add_argument('out', type=Path, help='file to write; 8 digits of its checksum are added')
+    publish.add_argument('--config', metavar='CONFIG', help="default: the run's own config.py")
+    publish.add_argument(
+        '--metrics', type=Path, metavar='JSON', help="of tools/test.py; default: the checkpoint's"
+    )
+    publish.add_argument(
+        '--format',
+        choices=('pth', 'safetensors', 'mmpose'),
+        help="default: by the file's ending; mmpose is .pth that MMPose 1.x loads",
     )
 
     data = commands.add_parser(
@@ -177,19 +207,12 @@ def _train(args: argparse.Namespace) -> None:
 
     if args.resume and args.load_from:
         raise ConfigError('--resume goes on with the weights of the run: leave out --load-from')
-    cfg = _load(args, [f'trainer.precision={_mixed_precision()}'] if args.amp else [])
+    cfg = _load(args, ['optim_wrapper.type=AmpOptimWrapper'] if args.amp else [])
     if args.resume:
         cfg.load_from = None  # the run has started from it already
     if args.load_from:
         cfg.load_from = args.load_from
     train(cfg, resume=args.resume, dry_run=args.dry_run)
-
-
-def _mixed_precision() -> str:
-    import torch
-
-    old_gpu = torch.cuda.is_available() and not torch.cuda.is_bf16_supported()
-    return '16-mixed' if old_gpu else 'bf16-mixed'
 
 
 def _test(args: argparse.Namespace) -> None:
@@ -218,6 +241,12 @@ def _info(args: argparse.Namespace) -> None:
     )
 
 
+def _benchmark(args: argparse.Namespace) -> None:
+    from psa_pose.engine.benchmark import benchmark
+
+    benchmark(_load(args), args.seconds, args.json)
+
+
 def _analyze_errors(args: argparse.Namespace) -> None:
     from psa_pose.engine.analyze_errors import analyze_errors
     from psa_pose.evaluation.diagnosis import Options
@@ -229,6 +258,18 @@ def _analyze_errors(args: argparse.Namespace) -> None:
     except ValueError as error:
         raise ConfigError(f'options: {error}') from None
     analyze_errors(args.results, args.ann, args.out, options)
+
+
+def _publish_model(args: argparse.Namespace) -> None:
+    from psa_pose.engine.publish import publish
+
+    publish(
+        args.checkpoint,
+        args.out,
+        config=args.config,
+        metrics_file=args.metrics,
+        file_format=args.format,
+    )
 
 
 def _prepare_data(args: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from psa_pose.engine.config import load_config
 from psa_pose.errors import ConfigError, nearest
 from psa_pose.evaluation import MetricGroup, PoseMetric
 from psa_pose.models import TopdownPoseEstimator
-from psa_pose.registry import DATASETS, KEYPOINT_CODECS, METRICS, MODELS, config_path
+from psa_pose.registry import DATASETS, HOOKS, KEYPOINT_CODECS, METRICS, MODELS, config_path
 from psa_pose.structures import KeypointInfo
 
 
@@ -75,12 +75,14 @@ def build_loader(
     cfg: Config, name: str, dataset: TopdownDataset, trainer: L.Trainer
 ) -> PoseDataLoader:
     """The loader `name`; its `batch_size` is one rank's, as in MMPose."""
-    options = known_keys(section(cfg, name), ('dataset', 'batch_size', 'num_workers'), name)
+    names = ('dataset', 'batch_size', 'num_workers', 'timeout')
+    options = known_keys(section(cfg, name), names, name)
     try:
         return PoseDataLoader(
             dataset,
             whole_number(options.get('batch_size', 32), f'{name}.batch_size'),
             num_workers=whole_number(options.get('num_workers', 0), f'{name}.num_workers', 0),
+            timeout=whole_number(options.get('timeout', 600), f'{name}.timeout', 0),
             train=name == 'train_dataloader',
             seed=seed(cfg),
             rank=trainer.global_rank,
@@ -111,6 +113,21 @@ def build_metric(cfg: Config, name: str, dataset: TopdownDataset) -> PoseMetric:
         return MetricGroup(metrics, prefixes)
     except ValueError as error:
         raise ConfigError(f'{name}: {error}') from None
+
+
+def build_hooks(cfg: Config) -> list[L.Callback]:
+    """The callbacks of `custom_hooks`."""
+    hooks = []
+    for i, entry in enumerate(cfg.get('custom_hooks') or []):
+        with config_path('custom_hooks'):
+            hook = HOOKS.build(entry, at=str(i))
+        if not isinstance(hook, L.Callback):
+            raise ConfigError(
+                f'custom_hooks.{i}: {type(hook).__name__} is no lightning.Callback; hooks of '
+                "MMEngine's Runner do not run here"
+            )
+        hooks.append(hook)
+    return hooks
 
 
 def seed(cfg: Config) -> int:
@@ -146,4 +163,11 @@ def whole_number(value: Any, path: str, least: int = 1) -> int:
     """A number that counts something, or an error that names its place."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(f'{path}: expected a whole number from {least} on, got {value!r}')
+    return value
+
+
+def truth(value: Any, path: str) -> bool:
+    """A switch, or an error that names its place."""
+    if not isinstance(value, bool):
+        raise ConfigError(f'{path}: expected True or False, got {value!r}')
     return value

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -19,7 +20,8 @@ class TrainLog(L.Callback):
     """Loss, learning rate, samples a second, share of time waiting for data, time left.
 
     They go to the loggers and the progress bar, and as a line to a stream that is no terminal.
-    The loss is read from the device only when it is shown.
+    The loss is read from the device only when it is shown, and nothing goes back to it: Lightning's
+    `log` would keep the values there, and its progress bar would read them again and again.
 
     Args:
         interval: steps between two readings.
@@ -32,6 +34,7 @@ class TrainLog(L.Callback):
         self.samples_per_step = samples_per_step
         self.plain = plain
         self.lr = 0.0
+        self.values: dict[str, float] = {}
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.first_step = trainer.global_step
@@ -62,8 +65,8 @@ class TrainLog(L.Callback):
     ) -> None:
         step = trainer.global_step
         if step % self.interval == 0 and step > self.window_step:
-            # Lightning hands over the loss divided for gradient accumulation.
-            self._read(trainer, module, outputs['loss'] * trainer.accumulate_grad_batches)
+            assert isinstance(module, PoseModule)
+            self._read(trainer, module.last_loss)
         self.batch_ended = time.perf_counter()
 
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -81,19 +84,22 @@ class TrainLog(L.Callback):
             name, value = next(iter(module.metrics.items()))
             self._say(f'epoch {trainer.current_epoch + 1}: {name} {value:.4f}  ({spent:.0f} s)')
 
-    def _read(self, trainer: L.Trainer, module: L.LightningModule, loss: Tensor) -> None:
+    def _read(self, trainer: L.Trainer, loss: Tensor) -> None:
         now = time.perf_counter()
         step, elapsed = trainer.global_step, now - self.window_started
         total = int(trainer.estimated_stepping_batches)
         left = (now - self.started) / (step - self.first_step) * (total - step)
-        values = {
+        self.values = values = {
             'loss': float(loss),
             'lr': self.lr,
             'samples_per_s': (step - self.window_step) * self.samples_per_step / elapsed,
             'data_wait': self.waiting / elapsed,
             'eta_min': left / 60,
         }
-        module.log_dict(values, prog_bar=True, rank_zero_only=True)
+        for logger in trainer.loggers:  # steps count from 0, as Lightning's own entries do
+            logger.log_metrics({**values, 'epoch': trainer.current_epoch}, step - 1)
+        if isinstance(trainer.progress_bar_callback, ProgressBar):
+            trainer.progress_bar_callback.values = values
         if self.plain:
             self._say(
                 f'epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  step {step}/{total}  '
@@ -109,12 +115,12 @@ class TrainLog(L.Callback):
 
 
 class ProgressBar(TQDMProgressBar):
-    """Lightning's bar without its logger's version, which says nothing here."""
+    """Lightning's bar with the numbers that `TrainLog` read last."""
+
+    values: Mapping[str, float] = {}
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        items = super().get_metrics(trainer, pl_module)
-        items.pop('v_num', None)
-        return items
+        return dict(self.values)
 
 
 class DataPosition(L.Callback):

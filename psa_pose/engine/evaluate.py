@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from psa_pose.engine import build
 from psa_pose.engine.module import PoseModule
+from psa_pose.engine.step import step_options
 from psa_pose.engine.trainer import build_trainer, stopped_by_signals
 from psa_pose.errors import ConfigError
 from psa_pose.evaluation import CocoMetric
@@ -51,6 +52,7 @@ def test(
     name = 'test' if 'test_dataloader' in cfg else 'val'
     evaluator = 'test_evaluator' if 'test_evaluator' in cfg else 'val_evaluator'
     _choose_boxes(cfg, f'{name}_dataloader', boxes, box_thr)
+    step = step_options(cfg)
     dataset = build.build_dataset(cfg, f'{name}_dataloader')
     estimator = build.build_model(cfg, dataset.info)
     print(load_checkpoint(estimator, checkpoint, strict=True))
@@ -61,10 +63,10 @@ def test(
             'a file for the predictions with --out'
         )
     trainer = build_trainer(
-        cfg, logger=False, enable_checkpointing=False, plain=not sys.stderr.isatty()
+        cfg, step, logger=False, enable_checkpointing=False, plain=not sys.stderr.isatty()
     )
     loader = build.build_loader(cfg, f'{name}_dataloader', dataset, trainer)
-    module = PoseModule(estimator, metric)
+    module = PoseModule(estimator, metric, step)
     if trainer.is_global_zero:
         left_out = f'; left out: {dataset.boxes_left_out}' if dataset.boxes_left_out else ''
         print(f'boxes     {dataset.boxes}{left_out}', flush=True)

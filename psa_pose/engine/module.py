@@ -7,13 +7,17 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from psa_pose.engine.optim import Schedule, lr_factor
+from psa_pose.engine.step import StepOptions
 from psa_pose.errors import DataError
 from psa_pose.evaluation import PoseMetric
 from psa_pose.models import TopdownPoseEstimator
+from psa_pose.models.backbones.blocks import attention_text
 from psa_pose.structures import PoseBatch
 
 MakeOptimizer = Callable[[Any], torch.optim.Optimizer]
@@ -25,6 +29,7 @@ class PoseModule(L.LightningModule):
     Args:
         estimator: the model.
         metric: collects predictions.
+        step: how a step is computed.
         make_optimizer: from parameters to their optimizer, learning rate already scaled.
         schedules: of the learning rate.
         optimizer_text: says which optimizer and learning rate; kept in checkpoints.
@@ -34,12 +39,19 @@ class PoseModule(L.LightningModule):
         self,
         estimator: TopdownPoseEstimator,
         metric: PoseMetric,
+        step: StepOptions | None = None,
         make_optimizer: MakeOptimizer | None = None,
         schedules: Sequence[Schedule] = (),
         optimizer_text: str = '',
     ) -> None:
         super().__init__()
-        self.estimator = estimator.to(memory_format=torch.channels_last)
+        self.step = step or StepOptions()
+        self.estimator = estimator.use_channels_last(self.step.channels_last)
+        # The training step alone is compiled, as one graph of one shape. An evaluation would add a
+        # graph for each of its two batch sizes, and take less time than to compile them.
+        self._loss = estimator.loss
+        if self.step.compile is not None:
+            self._loss = torch.compile(estimator.loss, **{'dynamic': False, **self.step.compile})
         self.metric = metric
         self.make_optimizer = make_optimizer
         self.schedules = schedules
@@ -47,6 +59,7 @@ class PoseModule(L.LightningModule):
         self.first_seed = torch.initial_seed()
         self.metrics: dict[str, Any] = {}
         self.skipped = 0
+        self._predicted: list[tuple[Tensor, ...]] = []
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         assert self.make_optimizer is not None, 'built for evaluation only'
@@ -63,7 +76,7 @@ class PoseModule(L.LightningModule):
 
     def on_before_batch_transfer(self, batch: PoseBatch, dataloader_idx: int) -> PoseBatch:
         if self.trainer.training:  # counted while the batch is still in host memory
-            self.skipped += int((~batch.usable).sum())
+            self.skipped += int(np.count_nonzero(~batch.usable.numpy()))
             if self.trainer.global_step == 0:
                 self._check_first(batch)
         return batch
@@ -75,25 +88,53 @@ class PoseModule(L.LightningModule):
         torch.manual_seed(int(np.random.SeedSequence(where).generate_state(1)[0]))
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
-        return self.estimator.loss(batch)
+        loss = self._loss(batch)
+        self.last_loss = loss.detach()
+        return loss * self._window_share(batch_idx)
+
+    def _window_share(self, batch_idx: int) -> float:
+        """Makes a step's gradient the mean of its batches.
+
+        Lightning divides by the batches of a whole window, also where the epoch ends within one.
+        """
+        batches, whole = int(self.trainer.num_training_batches), self.step.accumulate
+        rest = batches % whole
+        return whole / rest if rest and batch_idx >= batches - rest else 1.0
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        plugin = self.trainer.precision_plugin
+        if isinstance(plugin, MixedPrecision) and plugin.scaler is None and gradient_clip_val:
+            # Lightning refuses fused optimizers here, but bfloat16 has no loss scale in the way.
+            algorithm = GradClipAlgorithmType(gradient_clip_algorithm)
+            Precision.clip_gradients(plugin, optimizer, gradient_clip_val, algorithm)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def validation_step(self, batch: PoseBatch, batch_idx: int) -> None:
-        prediction = self.estimator.predict(batch)
-        self.metric.process(
-            batch.person.cpu().numpy(),
-            batch.usable.cpu().numpy(),
-            prediction.keypoints.float().cpu().numpy(),
-            prediction.scores.float().cpu().numpy(),
-        )
+        dtype = getattr(torch, self.step.eval_dtype)
+        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+            prediction = self.estimator.predict(batch)
+        # They stay on the device until all are there: no step waits for one before.
+        self._predicted.append((batch.person, batch.usable, *prediction))
 
     test_step = validation_step
 
     def on_validation_epoch_start(self) -> None:
         self.metric.reset()
+        self._predicted = []
 
     on_test_epoch_start = on_validation_epoch_start
 
     def on_validation_epoch_end(self) -> None:
+        if self._predicted:  # a rank may have had no person
+            fields = zip(*self._predicted, strict=True)
+            self.metric.process(*(torch.cat(parts).cpu().numpy() for parts in fields))
+            self._predicted = []
         if self.trainer.sanity_checking or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return  # numbers of a single batch would look like a result
         self._gather()
@@ -143,6 +184,7 @@ class PoseModule(L.LightningModule):
         info = self.estimator.info
         checkpoint['meta'] = {
             'keypoint_names': list(info.names),
+            'attention': attention_text(self.estimator.backbone),
             'metrics': dict(self.metrics),
             'optimizer': self.optimizer_text,
         }

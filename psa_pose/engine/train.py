@@ -1,7 +1,7 @@
 """A training run, readable at one sight: build everything, then train."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from mmengine.config import Config
 from psa_pose.datasets import TopdownDataset
 from psa_pose.engine import build
 from psa_pose.engine.callbacks import DataPosition, TrainLog
+from psa_pose.engine.ema import EMAHook
 from psa_pose.engine.evaluate import print_results
 from psa_pose.engine.module import PoseModule
+from psa_pose.engine.step import StepOptions, step_options
 from psa_pose.engine.trainer import log_interval, stopped_by_signals, training_trainer
 from psa_pose.errors import CheckpointError, ConfigError
 from psa_pose.evaluation import PoseMetric
@@ -37,6 +39,7 @@ def train(cfg: Config, *, resume: bool = False, dry_run: bool = False) -> Path:
     work_dir = Path(cfg.work_dir)
     last = work_dir / 'checkpoints' / 'last.ckpt'
     _check_work_dir(work_dir, last, resume, dry_run)
+    step, hooks = step_options(cfg), build.build_hooks(cfg)
 
     train_set = build.build_dataset(cfg, 'train_dataloader')
     val_set = build.build_dataset(cfg, 'val_dataloader')
@@ -44,12 +47,15 @@ def train(cfg: Config, *, resume: bool = False, dry_run: bool = False) -> Path:
     metric = build.build_metric(cfg, 'val_evaluator', val_set)
     _check_trainable(train_set, metric)
     progress = load_progress(estimator, last) if resume else None
-    report = load_checkpoint(estimator, cfg.load_from) if cfg.get('load_from') else None
+    reports = [] if resume else [estimator.init_weights()]
+    if cfg.get('load_from'):
+        reports.append(load_checkpoint(estimator, cfg.load_from))
 
     plain = not sys.stderr.isatty()
     trainer = training_trainer(
         cfg,
         metric,
+        step,
         plain=plain,
         dry_run=dry_run,
         resumed_step=progress['global_step'] if progress else None,
@@ -57,11 +63,13 @@ def train(cfg: Config, *, resume: bool = False, dry_run: bool = False) -> Path:
     train_loader = build.build_loader(cfg, 'train_dataloader', train_set, trainer)
     val_loader = build.build_loader(cfg, 'val_dataloader', val_set, trainer)
     batch = (train_loader.batch_sampler.global_batch) * trainer.accumulate_grad_batches  # type: ignore[union-attr]
-    make_optimizer, lr_text = _optimizer(cfg, batch)
-    module = PoseModule(estimator, metric, make_optimizer, _schedules(cfg), lr_text)
+    make_optimizer, lr_text, fused = scaled_optimizer(cfg, batch, step)
+    module = PoseModule(estimator, metric, step, make_optimizer, _schedules(cfg), lr_text)
     if progress:
         _check_same_optimizer(progress, lr_text, last)
+        _check_same_average(progress, hooks, last)
     log = TrainLog(1 if dry_run else log_interval(cfg), batch, plain)
+    trainer.callbacks[:0] = hooks  # type: ignore[attr-defined]
     trainer.callbacks += [log, DataPosition(train_loader)]  # type: ignore[attr-defined]
 
     if trainer.is_global_zero:
@@ -73,9 +81,12 @@ def train(cfg: Config, *, resume: bool = False, dry_run: bool = False) -> Path:
             f'crop {train_set.input_size[0]}x{train_set.input_size[1]}, '
             f'sigmas: {train_set.info.sigmas_source}'
         )
-        if report:
+        for report in filter(None, reports):
             print(report)
-        print(f'optimizer {lr_text}')
+        print(f'optimizer {lr_text}{", fused" if fused else ""}')
+        print(f'step      {step}')
+        for hook in hooks:
+            print(f'hook      {type(hook).__name__}: {hook}')
         print(f'work dir  {work_dir}', flush=True)
         if not dry_run:
             cfg.dump(work_dir / 'config.py')
@@ -90,7 +101,7 @@ def train(cfg: Config, *, resume: bool = False, dry_run: bool = False) -> Path:
         return last
     if dry_run:
         print(
-            f'dry run   one training batch (loss {trainer.callback_metrics["loss"]:.6f}) and one '
+            f'dry run   one training batch (loss {log.values["loss"]:.6f}) and one '
             f'evaluation batch ({len(metric.predictions)} persons): all is well'
         )
         return work_dir
@@ -98,8 +109,10 @@ def train(cfg: Config, *, resume: bool = False, dry_run: bool = False) -> Path:
     return last
 
 
-def _optimizer(cfg: Config, batch: int) -> tuple[Any, str]:
-    """What makes the optimizer, its learning rate scaled to the batch, and a line that says so."""
+def scaled_optimizer(cfg: Config, batch: int, step: StepOptions) -> tuple[Any, str, bool]:
+    """What makes the optimizer, its learning rate scaled to the batch; a line that says so; and
+    whether it is fused.
+    """
     wrapper = build.section(cfg, 'optim_wrapper')
     options = dict(build.section(wrapper, 'optimizer', 'optim_wrapper'))
     scaling = build.known_keys(
@@ -112,10 +125,11 @@ def _optimizer(cfg: Config, batch: int) -> tuple[Any, str]:
             raise ConfigError(f'optim_wrapper.optimizer.lr: not a number: {options["lr"]!r}')
         options['lr'] *= batch / reference
         text += f' x batch {batch} / reference {reference} = {options["lr"]:.3g}'
-    _make_optimizer(
-        options, [torch.zeros(1, requires_grad=True)]
-    )  # stop here at a misspelt keyword
-    return partial(_make_optimizer, options), text
+    # Made for the try, to stop here at a misspelt keyword.
+    kind = type(_make_optimizer(options, [torch.zeros(1, requires_grad=True)]))
+    if step.fuses(kind, options):
+        options['fused'] = True
+    return partial(_make_optimizer, options), text, bool(options.get('fused'))
 
 
 def _make_optimizer(options: Mapping[str, Any], parameters: Any) -> torch.optim.Optimizer:
@@ -147,6 +161,18 @@ def _check_same_optimizer(progress: Mapping[str, Any], lr_text: str, last: Path)
         raise ConfigError(
             f"--resume: {last} was trained with '{before}', but the config now says '{lr_text}'; "
             f'to change them start a new run with --load-from {last}'
+        )
+
+
+def _check_same_average(
+    progress: Mapping[str, Any], hooks: Sequence[L.Callback], last: Path
+) -> None:
+    before, now = 'current_model_state' in progress, any(isinstance(h, EMAHook) for h in hooks)
+    if before != now:
+        raise ConfigError(
+            f'--resume: {last} was trained {"with" if before else "without"} EMAHook, but the '
+            f"config's custom_hooks now {'lack' if before else 'have'} it; to change that start a "
+            f'new run with --load-from {last}'
         )
 
 

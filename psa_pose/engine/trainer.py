@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -19,7 +20,8 @@ from mmengine.config import Config
 
 from psa_pose.engine.build import known_keys, whole_number
 from psa_pose.engine.callbacks import ProgressBar, SkipReport
-from psa_pose.errors import ConfigError, nearest
+from psa_pose.engine.step import StepOptions, check_moved
+from psa_pose.errors import ConfigError, WorkerError, nearest
 from psa_pose.evaluation import PoseMetric
 from psa_pose.registry import check_arguments, config_path
 
@@ -81,13 +83,20 @@ class EvaluateLastEpoch(Callback):
 
 
 def training_trainer(
-    cfg: Config, metric: PoseMetric, *, plain: bool, dry_run: bool, resumed_step: int | None
+    cfg: Config,
+    metric: PoseMetric,
+    step: StepOptions,
+    *,
+    plain: bool,
+    dry_run: bool,
+    resumed_step: int | None,
 ) -> L.Trainer:
     """A Trainer that trains, evaluates, logs to TensorBoard and keeps checkpoints.
 
     Args:
         cfg: the whole config.
         metric: says which numbers there are to choose the best checkpoint by.
+        step: how a step is computed.
         plain: lines instead of a progress bar.
         dry_run: one batch of each kind, nothing written.
         resumed_step: of the checkpoint that the run goes on from; later entries are purged.
@@ -102,8 +111,9 @@ def training_trainer(
     logger = TensorBoardLogger(
         cfg.work_dir, name='', version='tensorboard', purge_step=resumed_step
     )
-    return build_trainer(
+    trainer = build_trainer(
         cfg,
+        step,
         plain=plain,
         callbacks=callbacks,
         fast_dev_run=dry_run,
@@ -111,6 +121,8 @@ def training_trainer(
         log_every_n_steps=log_interval(cfg),
         plugins=[AtomicCheckpointIO()],
     )
+    _ask_for_sigterm_every(log_interval(cfg), trainer)
+    return trainer
 
 
 def log_interval(cfg: Config) -> int:
@@ -119,21 +131,18 @@ def log_interval(cfg: Config) -> int:
     return whole_number(interval, 'default_hooks.logger.interval')
 
 
-def build_trainer(cfg: Config, *, plain: bool, **options: Any) -> L.Trainer:
+def build_trainer(cfg: Config, step: StepOptions, *, plain: bool, **options: Any) -> L.Trainer:
     """Lightning's Trainer; the config's `trainer` goes to it word for word."""
     logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
     # None of these says anything that its reader could act on.
     for noise in (
         '.*does not have many workers.*',
+        '.*but have no .val_dataloader.*',
         '.*isinstance.treespec, LeafSpec.*',
         '.*Grad strides do not match bucket view strides.*',
     ):
         warnings.filterwarnings('ignore', message=noise)
     train_cfg = known_keys(cfg.get('train_cfg'), ('max_epochs', 'val_interval'), 'train_cfg')
-    wrapper = known_keys(
-        cfg.get('optim_wrapper'), ('optimizer', 'clip_grad', 'accumulative_counts'), 'optim_wrapper'
-    )
-    clip = known_keys(wrapper.get('clip_grad'), ('max_norm',), 'optim_wrapper.clip_grad')
     if not plain:
         options['callbacks'] = [*options.get('callbacks', []), ProgressBar(refresh_rate=5)]
     arguments = {
@@ -141,27 +150,40 @@ def build_trainer(cfg: Config, *, plain: bool, **options: Any) -> L.Trainer:
         'check_val_every_n_epoch': whole_number(
             train_cfg.get('val_interval', 1), 'train_cfg.val_interval'
         ),
-        'accumulate_grad_batches': whole_number(
-            wrapper.get('accumulative_counts', 1), 'optim_wrapper.accumulative_counts'
-        ),
-        'gradient_clip_val': clip.get('max_norm'),
-        'deterministic': (cfg.get('randomness') or {}).get('deterministic') or None,
         'default_root_dir': Path(cfg.work_dir),
         'enable_progress_bar': not plain,
         'enable_model_summary': False,
         'num_sanity_val_steps': 1,
         'use_distributed_sampler': False,
+        **step.trainer_arguments(),
         **options,
     }
     with config_path('trainer') as path:
         arguments |= known_keys(cfg.get('trainer'), None, path)
         check_arguments(L.Trainer, arguments, path)
+        check_moved(cfg.get('trainer') or {})
         try:
             trainer = L.Trainer(**arguments)
         except (TypeError, ValueError, MisconfigurationException) as error:
             raise ConfigError(f'{path}: {error}') from error
     _check_ranks(trainer)
     return trainer
+
+
+def _ask_for_sigterm_every(interval: int, trainer: L.Trainer) -> None:
+    """With several ranks Lightning waits at every batch for the device to tell whether rank 0 was
+    stopped: its steps would not be queued ahead. Once an interval is soon enough.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    ask = getattr(loop, '_broadcast_sigterm_tensor', None)  # not there before Lightning 2.6
+    if ask is None:
+        return
+
+    def ask_now_and_then() -> None:
+        if (loop.batch_idx + 1) % interval == 0:
+            ask()
+
+    loop._broadcast_sigterm_tensor = ask_now_and_then  # type: ignore[method-assign]
 
 
 def hook_options(cfg: Config, name: str, defaults: dict[str, Any]) -> dict[str, Any]:
@@ -206,7 +228,9 @@ def stopped_by_signals(advice: str) -> Iterator[None]:
     """Turn Lightning's silent exit after SIGTERM or Ctrl-C into a message and an exit status."""
     try:
         yield
-    except SIGTERMException:
+    except (SIGTERMException, WorkerError) as error:
+        if isinstance(error, WorkerError) and error.signal != signal.SIGTERM:
+            raise  # a scheduler sends SIGTERM to all processes, and the workers may be first
         print(f'stopped by SIGTERM{advice}', file=sys.stderr)
         raise SystemExit(143) from None
     except (KeyboardInterrupt, SystemExit):

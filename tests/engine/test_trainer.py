@@ -1,54 +1,15 @@
 """What a run writes and logs, against what its config says; small runs in this process."""
 
 import math
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from psa_pose.engine.config import load_config
-from psa_pose.engine.train import train
 from psa_pose.engine.trainer import AtomicCheckpointIO
 from psa_pose.errors import ConfigError, DataError
-from tests.conftest import ROOT
-
-CONFIG = ROOT / 'configs/demo/hrnet_tiny_psa_p_128x96.py'
-
-
-@pytest.fixture
-def run(demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any):
-    """Train with options; returns the printed (step, loss, rate) of every step."""
-    monkeypatch.chdir(ROOT)
-
-    def go(*options: str, resume: bool = False) -> list[tuple[int, float, float]]:
-        cfg = load_config(
-            CONFIG,
-            [
-                f'train_dataloader.dataset.data_root={demo_root}',
-                f'val_dataloader.dataset.data_root={demo_root}',
-                'train_dataloader.batch_size=8',
-                'train_dataloader.num_workers=0',
-                'val_dataloader.num_workers=0',
-                'default_hooks.logger.interval=1',
-                'train_cfg.val_interval=100',
-                'trainer.num_sanity_val_steps=0',
-                'trainer.limit_val_batches=1',
-                'trainer.enable_progress_bar=False',
-                *options,
-            ],
-        )
-        cfg.work_dir = str(tmp_path / 'run')
-        train(cfg, resume=resume)
-        lines = re.findall(r'step (\d+)/\d+  loss (\S+)  lr (\S+)', capsys.readouterr().out)
-        return [(int(step), float(loss), float(lr)) for step, loss, lr in lines]
-
-    return go
-
-
-def last_of(tmp_path: Path) -> dict[str, Any]:
-    return torch.load(tmp_path / 'run/checkpoints/last.ckpt', weights_only=True)
+from tests.engine.conftest import forget, last_of
 
 
 def test_the_logged_rate_is_the_one_used(run: Any) -> None:
@@ -68,8 +29,7 @@ def test_milestones_count_epochs_whatever_ends_the_run(run: Any) -> None:
 
 def test_accumulation_does_not_shrink_the_loss(run: Any, tmp_path: Path) -> None:
     (plain, *_) = run('train_cfg.max_epochs=1', 'auto_scale_lr.enable=False')
-    for path in (tmp_path / 'run/checkpoints').iterdir():
-        path.unlink()
+    forget(tmp_path)
     steps = run('train_cfg.max_epochs=1', 'optim_wrapper.accumulative_counts=3')
     assert [step for step, _, _ in steps] == [1, 2]
     assert steps[0][1] == pytest.approx(plain[1], rel=0.2)
@@ -103,8 +63,7 @@ def test_resume_is_exact_with_dropout(run: Any, tmp_path: Path, monkeypatch: Any
     MODELS.register_module(name='Dropped', module=Dropped, force=True)
     dropout = ["model.backbone.attention=dict(_delete_=True, type='Dropped')", 'param_scheduler=[]']
     whole = run('train_cfg.max_epochs=3', *dropout)
-    for path in (tmp_path / 'run/checkpoints').iterdir():
-        path.unlink()
+    forget(tmp_path)
     run('train_cfg.max_epochs=1', *dropout)
     assert run('train_cfg.max_epochs=3', *dropout, resume=True) == whole[6:]
 

@@ -4,5 +4,6 @@ default_hooks = dict(
     logger=dict(interval=50),
     checkpoint=dict(interval=1, save_best='AP'),
 )
-trainer = dict(precision='32-true')  # goes to lightning.Trainer word for word
+env_cfg = dict(cudnn_benchmark=True, channels_last=True)
+trainer = dict()  # goes to lightning.Trainer word for word
 load_from = None
