@@ -11,7 +11,8 @@ Turns alternate within every round, and a ratio is the median over rounds of the
 round: machines drift, so only neighbours in time are compared. The range is the quartiles.
 
 NumPy asks Linux for huge pages, torch does if THP_MEM_ALLOC_ENABLE is 1, which is set here unless
-it is set already: without, half the time of 'udp_combined' goes into the page faults of 40 MB.
+it is set already; and memory is kept as `tools/train.py` has it on a CPU (`keep_large_blocks`). On
+either side without, most of the time of 'udp_combined' goes into the page faults of 40 MB.
 """
 
 import argparse
@@ -58,7 +59,9 @@ def our_steps(batch: int, count: int) -> dict[tuple[str, str], Step]:
     import torch
 
     from psa_pose import codecs
+    from psa_pose.engine.memory import keep_large_blocks
 
+    keep_large_blocks()
     points, visible = map(torch.from_numpy, keypoints(batch, count))
     steps: dict[tuple[str, str], Step] = {}
     for name, (kind, options) in CODECS.items():

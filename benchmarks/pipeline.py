@@ -153,6 +153,7 @@ class Side:
         torch.set_num_threads(1)
         self.streams: dict[str, Iterator[Any]] = {}
         self.spent: dict[str, float] = {}
+        self.stages: dict[str, dict[str, float]] = {}
         for name, loader in loaders.items():
             steps = loader.dataset.pipeline
             steps = getattr(steps, 'transforms', steps)
@@ -169,12 +170,15 @@ class Side:
         start = processor_seconds()
         for _ in range(batches):
             next(stream)
-        return processor_seconds() - start
+        elapsed = processor_seconds() - start
+        for stage, value in [*self.spent.items(), ('rest', elapsed - sum(self.spent.values()))]:
+            stages = self.stages.setdefault(arrangement, {})
+            stages[stage] = stages.get(stage, 0.0) + value
+        return elapsed
 
-    def breakdown(self, arrangement: str, batches: int) -> dict[str, float]:
-        """Seconds by stage; `rest` is what no stage accounts for."""
-        total = self.seconds(arrangement, batches, 0)
-        return {**self.spent, 'rest': total - sum(self.spent.values())}
+    def breakdown(self, arrangement: str) -> dict[str, float]:
+        """Seconds of all turns by stage; `rest` is what no stage accounts for."""
+        return self.stages[arrangement]
 
 
 def forever(loader: Any) -> Iterator[Any]:
@@ -318,12 +322,12 @@ def main() -> None:
             rows, stages = [], {}
             for name, side in ours.items():
                 rows += measure(name, side, peer, args)
-                question = {'arrangement': 'in process', 'batches': args.batches}
+                question = {'arrangement': 'in process'}
                 parts = (
                     side.breakdown(**question),
                     peer.ask(dataset=name, what='breakdown', **question),
                 )
-                count = args.batches * args.batch
+                count = args.rounds * args.batches * args.batch
                 stages[name] = [{k: v / count * 1e6 for k, v in part.items()} for part in parts]
             mine = versions('psa_pose')
             sides = [', '.join(f'{k} {v}' for k, v in s.items()) for s in (mine, peer.versions)]
