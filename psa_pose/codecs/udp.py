@@ -124,8 +124,12 @@ class UDPHeatmap(HeatmapCodec):
         left = torch.where(labelled, self.radius**2 - dy.square(), -1)  # of the radius, for dx
         maps = points.new_empty(*visible.shape, 3, height, width)
         disk, x, y = maps.unbind(2)
-        # In place: what this costs is memory written, most of all fresh memory.
-        disk.copy_(dx.square().unsqueeze(-2)).le_(left.unsqueeze(-1))
+        # In place and in one pass: what this costs is memory written.
+        across, down = dx.square().unsqueeze(-2), left.unsqueeze(-1)
+        if torch.compiler.is_compiling():  # which takes no `out` within another tensor
+            disk.copy_(across <= down)
+        else:
+            torch.le(across, down, out=disk)
         x.copy_((dx / self.radius).unsqueeze(-2))
         y.copy_((dy / self.radius).unsqueeze(-1))
         return maps.flatten(1, 2)
