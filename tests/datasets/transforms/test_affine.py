@@ -69,8 +69,9 @@ class TestWarp:
         crop = warp(self.IMAGE, crop_to_image(affine), CROP_SIZE)
         assert crop.shape == whole.shape
         difference = np.abs(crop.astype(int) - whole)
-        assert difference.max() <= 1
-        assert difference.mean() < 0.01
+        # OpenCV 4 counts in 32nds of a pixel, so a moved corner may weigh neighbours differently.
+        assert difference.max() <= (1 if cv2.__version__ >= '5' else 255 / 32 + 1)
+        assert difference.mean() < (0.01 if cv2.__version__ >= '5' else 0.5)
 
 
 class TestAffine:
