@@ -8,7 +8,7 @@ CONFIG := configs/demo/hrnet_tiny_psa_p_128x96.py
 CHECKPOINT := $(RUN)/checkpoints/last.ckpt
 WORKERS ?= 2
 
-.PHONY: demo test lint install clean
+.PHONY: demo test lint install mmpose clean
 
 install: $(VENV)/.installed
 
@@ -45,6 +45,12 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The checks of docs/mmpose.md against a real MMPose, in an environment of its own that is set up
+# here (PyTorch's size) and that `make test` then uses too; MMPOSE_PYTHON=... takes one that is there.
+mmpose: $(VENV)/.installed
+	@[ -n "$$MMPOSE_PYTHON" ] || PYTHON=$(PYTHON) tests/mmpose/make_environment.sh
+	$(BIN)/python -m pytest -rs tests/mmpose
 
 clean:
 	rm -rf $(VENV) $(DATA) work_dirs

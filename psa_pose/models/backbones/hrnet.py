@@ -248,9 +248,7 @@ def _resolve(arch: str | None, extra: Mapping[str, Any] | None) -> Mapping[str, 
         raise ValueError("give either arch (such as 'w32') or extra (the stages), not both or none")
     if extra is not None:
         if extra.get('stage4', {}).get('multiscale_output'):
-            raise ValueError(
-                'extra.stage4: multiscale_output=True; HRNet gives one map, of stride 4'
-            )
+            raise ValueError('extra.stage4.multiscale_output: this HRNet gives one map only')
         return extra
     if arch not in ARCHS:
         raise ValueError(f"unknown arch '{arch}'; {nearest(str(arch), ARCHS)}")

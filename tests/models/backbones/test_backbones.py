@@ -114,7 +114,7 @@ def test_hrnet_takes_mmposes_extra() -> None:
     (out,) = model(torch.randn(2, 3, 64, 32))
     assert out.shape == (2, 8, 16, 8)
     stages['stage4']['multiscale_output'] = True
-    with pytest.raises(ValueError, match='HRNet gives one map'):
+    with pytest.raises(ValueError, match='HRNet gives one map only'):
         HRNet(extra=stages)
 
 
