@@ -27,6 +27,10 @@ class ResultError(PSAPoseError, ValueError):
     """Predictions that cannot be evaluated: empty, or not about the ground truth at hand."""
 
 
+class TrainingError(PSAPoseError, RuntimeError):
+    """Training cannot go on; says since when, on which images, and which checkpoint is good."""
+
+
 class WorkerError(PSAPoseError, RuntimeError):
     """A worker process of a loader died, hangs or has no memory to work in; says what to do.
 

@@ -1,5 +1,6 @@
 """What flows between the parts: dataset -> model -> metric."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -62,18 +63,28 @@ class KeypointInfo:
             category: with `keypoints` (names) and, at will, `skeleton` (from 1) and `sigmas`.
             source: the file, for error messages.
         """
-        names = tuple(category.get('keypoints', ()))
+        listed = category.get('keypoints', [])
+        if not isinstance(listed, list | tuple) or not all(isinstance(n, str) for n in listed):
+            raise DataError(f'{source}: keypoints must be a list of names, got {str(listed)[:80]}')
+        names = tuple(listed)
         if not names:
             raise DataError(f"{source}: its category '{category.get('name')}' lists no keypoints")
         if len(set(names)) != len(names):
             raise DataError(f'{source}: keypoint names occur twice: {list(names)}')
-        skeleton = tuple((int(a) - 1, int(b) - 1) for a, b in category.get('skeleton', ()))
+        try:
+            skeleton = tuple((int(a) - 1, int(b) - 1) for a, b in category.get('skeleton', ()))
+            sigmas = tuple(float(s) for s in category.get('sigmas', ()))
+        except (TypeError, ValueError, OverflowError):
+            found = {key: str(category.get(key))[:80] for key in ('skeleton', 'sigmas')}
+            raise DataError(
+                f'{source}: expected pairs of whole numbers as skeleton and numbers as sigmas, '
+                f'got {found}'
+            ) from None
         if any(not 0 <= end < len(names) for bone in skeleton for end in bone):
             raise DataError(f'{source}: skeleton names a keypoint outside 1..{len(names)}')
         if 'sigmas' not in category:
             return cls(names, skeleton, *guess_sigmas(names))
-        sigmas = tuple(float(s) for s in category['sigmas'])
-        if len(sigmas) != len(names) or min(sigmas) <= 0:
+        if len(sigmas) != len(names) or not all(0 < sigma < math.inf for sigma in sigmas):
             raise DataError(
                 f'{source}: expected {len(names)} positive sigmas, found {list(sigmas)}'
             )

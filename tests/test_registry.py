@@ -173,6 +173,14 @@ class TestBuild:
             backbone = MODELS.build(cfg)
         assert type(backbone).__module__ == 'psa_pose.models.backbones.resnet'
 
+    @pytest.mark.parametrize('scope', ['mmengine', 'mmpose'])
+    def test_other_frameworks_find_our_models_by_prefix(self, scope):
+        cfg = {'type': 'psa_pose.HRNet', 'arch': 'tiny', 'attention': {'type': 'PSA'}}
+        theirs = mmengine_registry.MODELS
+        with DefaultScope.overwrite_default_scope(scope):
+            backbone = theirs.build(cfg)
+        assert type(backbone) is MODELS.get('HRNet')
+
 
 class TestNearest:
     def test_the_case_does_not_decide_what_is_near(self):

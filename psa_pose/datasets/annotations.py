@@ -1,6 +1,5 @@
 """Reading COCO-style JSON files, whole or only what makes persons."""
 
-import json
 import marshal
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from psa_pose.datasets.json_stream import members
+from psa_pose.datasets.json_stream import members, whole
 from psa_pose.datasets.persons import IMAGE_FIELDS, Persons, keypoint_category, usable_persons
 from psa_pose.errors import DataError
 from psa_pose.structures import KeypointInfo
@@ -44,7 +43,7 @@ def read_json(path: Path, lists: Sequence[str] = LISTS) -> dict[str, Any]:
         DataError: missing, not JSON, without one of `lists`, or an id that occurs twice.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = whole(path)
     except (OSError, ValueError, RecursionError) as error:
         raise _unreadable(path, error) from None
     _check_lists(content, path, lists)
@@ -144,6 +143,8 @@ def _unique(entries: Iterable[Any], where: str) -> Iterator[Mapping[str, Any]]:
         if not isinstance(entry, dict):
             raise DataError(f'{where}: an entry that is no object: {entry}')
         number = entry.get('id')
+        if isinstance(number, list | dict):
+            raise DataError(f"{where}: a whole number is expected as 'id', got {str(number)[:80]}")
         if isinstance(number, int):
             if number in seen:
                 raise DataError(f'{where}: id {number} occurs twice')

@@ -11,6 +11,7 @@ from mmcv.transforms import BaseTransform
 from torch.utils.data import Dataset
 
 from psa_pose.datasets.annotations import Persons
+from psa_pose.datasets.image_names import check_image_names
 from psa_pose.datasets.sampling import SampleKey
 from psa_pose.datasets.transforms import RandomFlip
 from psa_pose.datasets.transforms.affine import fix_aspect_ratio
@@ -35,7 +36,8 @@ class TopdownDataset(Dataset[PoseBatch]):
         unbiased_affine: how crops are cut, see `image_to_crop`; given by the codec likewise.
 
     Raises:
-        DataError: the annotation file cannot be used, or the image folder is not there.
+        DataError: the annotation file cannot be used or names an image outside the image folder, or
+            that is not there.
     """
 
     KEYPOINTS: ClassVar[KeypointInfo | None] = None
@@ -71,6 +73,7 @@ class TopdownDataset(Dataset[PoseBatch]):
         self.info: KeypointInfo
         self.persons: Persons
         self.info, self.persons = self._read()
+        check_image_names(self.persons, self.ann_file, self.image_root)
         self.input_size = (int(input_size[0]), int(input_size[1]))
         self.bbox_padding = bbox_padding
         self.on_error = on_error

@@ -1,6 +1,5 @@
 """A detector's person boxes, from a JSON in COCO's result format."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.datasets.annotations import Persons
+from psa_pose.datasets import json_stream
+from psa_pose.datasets.persons import LARGEST, Persons, check_image, encoded
 from psa_pose.errors import DataError
 
 FIELDS = ('image_id', 'category_id', 'bbox', 'score')
-_LARGEST = 1e9  # of a coordinate or score; squared it still is a float32
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def describe(skipped: Mapping[str, int]) -> str:
 
 def _read_list(path: Path) -> list[Mapping[str, Any]]:
     try:
-        entries = json.loads(path.read_bytes())
+        entries = json_stream.whole(path)
     except OSError as error:
         raise DataError(f'detections {path}: {error.strerror}') from None
     except (ValueError, RecursionError) as error:
@@ -148,11 +147,9 @@ def _images(
     names, ids = [b''] * len(size), np.zeros(len(size), np.int64)
     for i in used:
         image = content['images'][i]
-        missing = {'width', 'height', 'file_name'} - set(image)
-        if missing:
-            raise DataError(f'{ann_file}: image {image} lacks {sorted(missing)}')
+        check_image(image, f'{ann_file}: image')
         size[i] = image['width'], image['height']
-        names[i], ids[i] = image['file_name'].encode(), image['id']
+        names[i], ids[i] = encoded(image['file_name'], f'{ann_file}: image {image}'), image['id']
     return size, np.array(names or [b'']), ids
 
 
@@ -175,11 +172,11 @@ def _numbers(
                 numbers[i] = np.asarray(value, np.float64).reshape(shape)
             except unusable:
                 break
-    small = np.abs(numbers) <= _LARGEST  # NaN is not
+    small = np.abs(numbers) <= LARGEST  # NaN is not
     bad = np.flatnonzero(~small.all(axis=tuple(range(1, numbers.ndim))))
     if len(bad):
         expected = 'four finite numbers' if shape else 'a finite number'
-        expected += f' up to {_LARGEST:g}' if np.isfinite(numbers[bad[0]]).all() else ''
+        expected += f' up to {LARGEST:g}' if np.isfinite(numbers[bad[0]]).all() else ''
         found = str(values[bad[0]])[:80]
         raise DataError(f'{path}: entry {rows[bad[0]]}: {field} must be {expected}, got {found}')
     return numbers

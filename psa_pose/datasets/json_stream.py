@@ -10,8 +10,28 @@ from pathlib import Path
 from typing import Any, TextIO
 
 WINDOW = 1 << 20  # characters
+MAX_BYTES = 4 << 30  # of a file; COCO's train2017 has 0.24e9, and its objects take 5 times that
+MAX_VALUE = 64 << 20  # characters of an entry; a thousand times the largest of COCO's
 _SPACE = re.compile(r'[ \t\n\r]*')
 _decode = json.JSONDecoder().raw_decode
+
+
+def whole(path: Path) -> Any:
+    """The value in a file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not JSON, or of more than `MAX_BYTES`.
+        RecursionError: lists in lists without end.
+    """
+    _check_size(path)
+    return json.loads(path.read_bytes())
+
+
+def _check_size(path: Path) -> None:
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise ValueError(f'{size >> 20} MiB, and more than {MAX_BYTES >> 20} are not read')
 
 
 def members(path: Path) -> Iterator[tuple[str, Any]]:
@@ -23,6 +43,7 @@ def members(path: Path) -> Iterator[tuple[str, Any]]:
         OSError: the file cannot be read.
         ValueError: it is not JSON in UTF-8; partway, so nothing is certain before the end.
     """
+    _check_size(path)
     with path.open(encoding='utf-8-sig') as file:
         text = _Text(file)
         if text.peek() == '{':
@@ -112,6 +133,8 @@ class _Text:
 
     def _read_on(self) -> bool:
         """Twice as much where a value did not fit, so that few tries are enough for any."""
+        if len(self.text) - self.at > MAX_VALUE:
+            raise self.error(f'A value of more than {MAX_VALUE} characters, or no JSON')
         more = self.file.read(max(WINDOW, len(self.text) - self.at))
         if more:
             self.passed += self.at

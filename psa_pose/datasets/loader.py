@@ -1,5 +1,6 @@
 """A data loader that can be stopped anywhere and go on with the very next batch."""
 
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from multiprocessing.process import BaseProcess
@@ -192,6 +193,12 @@ def _start_worker(worker: int) -> None:
     import cv2
 
     cv2.setNumThreads(0)  # the workers are the parallelism
+    # What a terminal or a scheduler sends to all processes is the main one's business: it still
+    # needs batches to come to the next step. A second SIGTERM is its own, to a worker that hangs.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, _: signal.signal(number, signal.SIG_DFL))
+    if hasattr(signal, 'SIGUSR1'):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     sys.excepthook = _silent_about_connections
 
 

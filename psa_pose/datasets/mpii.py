@@ -6,15 +6,16 @@ units of 200 pixels, 16 joints and whether each is labelled. Coordinates count f
 project's addition, written by `tools/prepare_data.py`.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from psa_pose.datasets import json_stream
 from psa_pose.datasets.annotations import Persons
 from psa_pose.datasets.base import TopdownDataset
+from psa_pose.datasets.persons import LARGEST, encoded
 from psa_pose.errors import DataError
 from psa_pose.registry import DATASETS
 from psa_pose.structures import MPII_KEYPOINTS, KeypointInfo
@@ -65,7 +66,7 @@ class MpiiDataset(TopdownDataset):
             half = PIXELS_PER_SCALE * scale / 2
             image_id = images.setdefault(name, len(images))
             box = (*(center - half), *(center + half))
-            rows.append((number, image_id, name.encode(), box, _keypoints(entry, where)))
+            rows.append((number, image_id, encoded(name, where), box, _keypoints(entry, where)))
             head_sizes.append(_head_size(entry, where))
         if not rows:
             raise DataError(f'{self.ann_file}: no usable person among {len(content)} entries')
@@ -95,7 +96,7 @@ def read_mpii_json(path: Path) -> list[dict[str, Any]]:
         DataError: missing, not JSON, or not a list of persons.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = json_stream.whole(path)
     except OSError as error:
         raise DataError(f'annotation file {path}: {error.strerror}') from None
     except (ValueError, RecursionError) as error:
@@ -105,22 +106,6 @@ def read_mpii_json(path: Path) -> list[dict[str, Any]]:
     if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
         raise DataError(f"{path} is not a list of persons, each with 'image', 'center', 'scale'")
     return content
-
-
-def read_mat(path: Path, **options: Any) -> dict[str, Any]:
-    """Read a MATLAB file (version 5 to 7.2); options are scipy's.
-
-    Raises:
-        DataError: missing, or not a MATLAB file.
-    """
-    from scipy.io import loadmat  # slow to load, and only MPII needs it
-
-    try:
-        return loadmat(path, **options)
-    except OSError as error:
-        raise DataError(f'{path}: {error.strerror or error}') from None
-    except (ValueError, TypeError, NotImplementedError) as error:
-        raise DataError(f'{path} is not a MATLAB 5 file: {error}') from None
 
 
 def head_size(headbox: np.ndarray) -> np.ndarray:
@@ -150,9 +135,10 @@ def _head_size(entry: Mapping[str, Any], where: str) -> float:
 def _numbers(entry: Mapping[str, Any], key: str, shape: tuple[int, ...], where: str) -> np.ndarray:
     try:
         numbers = np.asarray(entry.get(key), np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = np.array(np.nan)
-    if numbers.shape != shape or not np.isfinite(numbers).all():
+    if numbers.shape != shape or not (np.abs(numbers) <= LARGEST).all():  # NaN is not
         expected = f'{" x ".join(map(str, shape))} finite numbers' if shape else 'a finite number'
+        expected += f' up to {LARGEST:g}' if np.isfinite(numbers).all() else ''
         raise DataError(f"{where}: '{key}' must be {expected}, got {str(entry.get(key))[:80]}")
     return numbers

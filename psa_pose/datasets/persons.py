@@ -12,6 +12,7 @@ import numpy as np
 from psa_pose.errors import DataError
 
 IMAGE_FIELDS = ('id', 'width', 'height', 'file_name')
+LARGEST = 1e9  # of a coordinate or score; squared it still is a float32
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,10 @@ def keypoint_category(content: Mapping[str, Any], path: Path) -> Mapping[str, An
     Raises:
         DataError: there is none, or more than one.
     """
-    found = [c for c in content['categories'] if c.get('keypoints')]
+    categories = _categories(content, path)
+    found = [c for c in categories if c.get('keypoints')]
     if len(found) != 1:
-        names = [c.get('name') for c in content['categories']]
+        names = [c.get('name') for c in categories]
         raise DataError(
             f'{path}: expected one category with keypoints, found {len(found)} in {names}'
         )
@@ -62,10 +64,21 @@ def person_category(content: Mapping[str, Any], path: Path) -> Mapping[str, Any]
     Raises:
         DataError: there is neither.
     """
-    persons = [c for c in content['categories'] if c.get('name') == 'person']
-    if len(persons) == 1 and not any(c.get('keypoints') for c in content['categories']):
+    categories = _categories(content, path)
+    persons = [c for c in categories if c.get('name') == 'person']
+    if len(persons) == 1 and not any(c.get('keypoints') for c in categories):
         return persons[0]
     return keypoint_category(content, path)
+
+
+def _categories(content: Mapping[str, Any], path: Path) -> list[Mapping[str, Any]]:
+    for category in content['categories']:
+        if not isinstance(category, dict) or not _is_int64(category.get('id')):
+            raise DataError(
+                f"{path}: categories: expected objects with a whole number as 'id', got "
+                f'{str(category)[:80]}'
+            )
+    return content['categories']
 
 
 def usable_persons(content: Mapping[str, Any], path: Path) -> Persons:
@@ -93,7 +106,7 @@ def usable_persons(content: Mapping[str, Any], path: Path) -> Persons:
         ids.append(annotation['id'])
         image_ids.append(image['id'])
         sizes.extend((int(image['width']), int(image['height'])))
-        names.append(image['file_name'].encode())
+        names.append(encoded(image['file_name'], where))
         boxes.extend(box)
         keypoints.extend(points)
     if not ids:
@@ -145,9 +158,15 @@ def _image(
     image = images.get(number) if isinstance(number, int) else None
     if image is None:
         raise DataError(f"{where}: its image_id {number!r} is not among 'images'")
+    check_image(image, f'{where}: its image')
+    return image
+
+
+def check_image(image: Mapping[str, Any], where: str) -> None:
+    """Refuse an entry of `images` that lacks a field, or has another kind of value in it."""
     missing = set(IMAGE_FIELDS) - set(image)
     if missing:
-        raise DataError(f'{where}: its image {image} lacks {sorted(missing)}')
+        raise DataError(f'{where} {image} lacks {sorted(missing)}')
     if not (
         _is_int64(image['id'])
         and _is_size(image['width'])
@@ -155,10 +174,17 @@ def _image(
         and isinstance(image['file_name'], str)
     ):
         raise DataError(
-            f'{where}: its image {image}: expected whole numbers as id, width and height, and a '
-            'text as file_name'
+            f'{where} {image}: expected whole numbers as id, width and height, and a text as '
+            'file_name'
         )
-    return image
+
+
+def encoded(file_name: str, where: str) -> bytes:
+    """UTF-8; JSON's escapes can spell halves of characters, which no file is called."""
+    try:
+        return file_name.encode()
+    except UnicodeEncodeError:
+        raise DataError(f'{where}: the file name {file_name!r} is not Unicode') from None
 
 
 def _is_int64(value: Any) -> bool:

@@ -5,6 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from psa_pose.datasets import PoseDataLoader, TopdownDataset
 from psa_pose.engine import build
 from psa_pose.engine.module import PoseModule
 from psa_pose.engine.step import step_options
-from psa_pose.engine.train import scaled_optimizer
+from psa_pose.engine.train import make_optimizer, scaled_optimizer
 from psa_pose.engine.trainer import build_trainer
 from psa_pose.structures import PoseBatch
 
@@ -65,8 +66,9 @@ def _module(cfg: Config, dataset: TopdownDataset) -> PoseModule:
     step = step_options(cfg)
     estimator = build.build_model(cfg, dataset.info)
     batch = cfg.train_dataloader.get('batch_size', 32) * step.accumulate
-    optimizer, text, _ = scaled_optimizer(cfg, batch, step)
-    return PoseModule(estimator, _NoMetric(), step, optimizer, (), text)  # type: ignore[arg-type]
+    options, text, _ = scaled_optimizer(cfg, batch, step)
+    make = partial(make_optimizer, options)
+    return PoseModule(estimator, _NoMetric(), step, make, (), text)  # type: ignore[arg-type]
 
 
 class _NoMetric:

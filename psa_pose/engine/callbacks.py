@@ -14,6 +14,7 @@ from torch import Tensor
 
 from psa_pose.datasets import PoseDataLoader
 from psa_pose.engine.module import PoseModule
+from psa_pose.engine.nonfinite import NonFiniteGuard
 
 
 class TrainLog(L.Callback):
@@ -27,12 +28,16 @@ class TrainLog(L.Callback):
         interval: steps between two readings.
         samples_per_step: over all ranks.
         plain: print lines.
+        guard: knows which steps were skipped; read together with the loss.
     """
 
-    def __init__(self, interval: int, samples_per_step: int, plain: bool) -> None:
+    def __init__(
+        self, interval: int, samples_per_step: int, plain: bool, guard: NonFiniteGuard
+    ) -> None:
         self.interval = interval
         self.samples_per_step = samples_per_step
         self.plain = plain
+        self.guard = guard
         self.lr = 0.0
         self.values: dict[str, float] = {}
 
@@ -84,13 +89,15 @@ class TrainLog(L.Callback):
             name, value = next(iter(module.metrics.items()))
             self._say(f'epoch {trainer.current_epoch + 1}: {name} {value:.4f}  ({spent:.0f} s)')
 
-    def _read(self, trainer: L.Trainer, loss: Tensor) -> None:
+    def _read(self, trainer: L.Trainer, last_loss: Tensor) -> None:
         now = time.perf_counter()
+        # One wait for the device.
+        loss, *flags = torch.stack([last_loss, *self.guard.pending()]).tolist()
         step, elapsed = trainer.global_step, now - self.window_started
         total = int(trainer.estimated_stepping_batches)
         left = (now - self.started) / (step - self.first_step) * (total - step)
         self.values = values = {
-            'loss': float(loss),
+            'loss': loss,
             'lr': self.lr,
             'samples_per_s': (step - self.window_step) * self.samples_per_step / elapsed,
             'data_wait': self.waiting / elapsed,
@@ -107,6 +114,8 @@ class TrainLog(L.Callback):
                 f'{values["samples_per_s"]:.0f} samples/s  data wait {values["data_wait"]:.0%}  '
                 f'ETA {timedelta(seconds=round(left))}'
             )
+        if line := self.guard.count(flags):
+            print(f'warning: {line}', file=sys.stderr, flush=True)  # of every rank's own images
         self.window_started, self.window_step, self.waiting = now, step, 0.0
 
     @rank_zero_only

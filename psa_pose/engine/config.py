@@ -31,6 +31,7 @@ KEYS = {
     'trainer',
     'randomness',
     'load_from',
+    'freeze',
     'work_dir',
     'custom_imports',
     'default_scope',

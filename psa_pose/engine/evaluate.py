@@ -9,8 +9,9 @@ from mmengine.config import Config
 
 from psa_pose.engine import build
 from psa_pose.engine.module import PoseModule
+from psa_pose.engine.signals import stopped_by_signals
 from psa_pose.engine.step import step_options
-from psa_pose.engine.trainer import build_trainer, stopped_by_signals
+from psa_pose.engine.trainer import build_trainer
 from psa_pose.errors import ConfigError
 from psa_pose.evaluation import CocoMetric
 from psa_pose.evaluation.references import comparison, model_of

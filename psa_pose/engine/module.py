@@ -1,5 +1,6 @@
 """The estimator as Lightning sees it: steps, optimizer, and what a checkpoint says."""
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 from typing import Any
@@ -10,9 +11,10 @@ import torch
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from psa_pose.engine.optim import Schedule, lr_factor
+from psa_pose.engine.param_groups import ParamGroup, param_groups
 from psa_pose.engine.step import StepOptions
 from psa_pose.errors import DataError
 from psa_pose.evaluation import PoseMetric
@@ -33,6 +35,8 @@ class PoseModule(L.LightningModule):
         make_optimizer: from parameters to their optimizer, learning rate already scaled.
         schedules: of the learning rate.
         optimizer_text: says which optimizer and learning rate; kept in checkpoints.
+        groups: of parameters with settings of their own; one of all that train where none is given.
+        frozen: modules that stand still, see `psa_pose.engine.param_groups`.
     """
 
     def __init__(
@@ -43,8 +47,11 @@ class PoseModule(L.LightningModule):
         make_optimizer: MakeOptimizer | None = None,
         schedules: Sequence[Schedule] = (),
         optimizer_text: str = '',
+        groups: Sequence[ParamGroup] = (),
+        frozen: Sequence[nn.Module] = (),
     ) -> None:
         super().__init__()
+        self._frozen = tuple(frozen)  # a tuple: these are the estimator's, not modules of this one
         self.step = step or StepOptions()
         self.estimator = estimator.use_channels_last(self.step.channels_last)
         # The training step alone is compiled, as one graph of one shape. An evaluation would add a
@@ -56,41 +63,60 @@ class PoseModule(L.LightningModule):
         self.make_optimizer = make_optimizer
         self.schedules = schedules
         self.optimizer_text = optimizer_text
+        self.groups = groups or param_groups(estimator, None, {})
         self.first_seed = torch.initial_seed()
         self.metrics: dict[str, Any] = {}
         self.skipped = 0
+        self.persons: deque[np.ndarray] = deque(maxlen=64)  # of the latest batches
         self._predicted: list[tuple[Tensor, ...]] = []
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         assert self.make_optimizer is not None, 'built for evaluation only'
-        optimizer = self.make_optimizer(self.estimator.parameters())
+        parameters = dict(self.estimator.named_parameters())
+        optimizer = self.make_optimizer([group.arguments(parameters) for group in self.groups])
         total = int(self.trainer.estimated_stepping_batches)  # reads the loader, too
         per_epoch = ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: lr_factor(self.schedules, step, per_epoch, total)
-        )
+
+        def factor(group: ParamGroup) -> Callable[[int], float]:
+            schedules = (*self.schedules, *group.schedules)
+            return lambda step: lr_factor(schedules, step, per_epoch, total)
+
+        factors = [factor(group) for group in self.groups]
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
         return {
             'optimizer': optimizer,
             'lr_scheduler': {'scheduler': schedule, 'interval': 'step'},
         }
 
+    def train(self, mode: bool = True) -> 'PoseModule':
+        """Frozen modules compute as in evaluation, whatever is asked of the others."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
+
     def on_before_batch_transfer(self, batch: PoseBatch, dataloader_idx: int) -> PoseBatch:
         if self.trainer.training:  # counted while the batch is still in host memory
             self.skipped += int(np.count_nonzero(~batch.usable.numpy()))
+            self.persons.append(batch.person.numpy().copy())
             if self.trainer.global_step == 0:
                 self._check_first(batch)
         return batch
 
     def on_train_epoch_start(self) -> None:
         self.metrics = {}  # those of an earlier epoch say nothing of this one's weights
+
+    def on_train_batch_start(self, batch: PoseBatch, batch_idx: int) -> None:
         # A layer with dropout draws the same numbers whether or not training was interrupted.
-        where = (self.first_seed, self.current_epoch, self.global_rank)
+        where = (self.first_seed, self.current_epoch, self.global_rank, batch_idx)
         torch.manual_seed(int(np.random.SeedSequence(where).generate_state(1)[0]))
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
         loss = self._loss(batch)
         self.last_loss = loss.detach()
-        return loss * self._window_share(batch_idx)
+        # A loss of inf can have finite gradients; on one of several ranks alone they would pass
+        # for those of all. This factor is exactly 1, or else nan, and so is the gradient.
+        return loss * (1 + 0 * self.last_loss) * self._window_share(batch_idx)
 
     def _window_share(self, batch_idx: int) -> float:
         """Makes a step's gradient the mean of its batches.

@@ -5,8 +5,9 @@ needs to be saved for a run to go on where it was, and factors of several schedu
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -81,6 +82,12 @@ class CosineAnnealingLR(Schedule):
     def curve(self, now: float, end: float) -> float:
         share = (now - self.begin) / max(end - self.begin, 1e-12)
         return self.eta_min_ratio + (1 - self.eta_min_ratio) * (1 + math.cos(math.pi * share)) / 2
+
+
+def build_schedules(entries: Any, path: str) -> list[Schedule]:
+    """The schedules of a config's list (or of a single entry, or None) at `path`."""
+    entries = [entries] if isinstance(entries, Mapping) else entries or []
+    return [PARAM_SCHEDULERS.build(e, at=f'{path}.{i}') for i, e in enumerate(entries)]
 
 
 def lr_factor(

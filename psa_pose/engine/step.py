@@ -110,7 +110,7 @@ def step_options(cfg: Config) -> StepOptions:
     """
     wrapper = known_keys(
         cfg.get('optim_wrapper'),
-        ('type', 'optimizer', 'dtype', 'clip_grad', 'accumulative_counts'),
+        ('type', 'optimizer', 'paramwise_cfg', 'dtype', 'clip_grad', 'accumulative_counts'),
         'optim_wrapper',
     )
     env = known_keys(cfg.get('env_cfg'), ('cudnn_benchmark', 'channels_last'), 'env_cfg')

@@ -13,15 +13,22 @@ from mmengine.config import Config
 from psa_pose.datasets import TopdownDataset
 from psa_pose.engine import build
 from psa_pose.engine.callbacks import DataPosition, TrainLog
+from psa_pose.engine.checkpointing import set_aside
 from psa_pose.engine.ema import EMAHook
 from psa_pose.engine.evaluate import print_results
+from psa_pose.engine.freeze import freeze, frozen_names, frozen_text
 from psa_pose.engine.module import PoseModule
+from psa_pose.engine.nonfinite import NonFiniteGuard
+from psa_pose.engine.optim import build_schedules
+from psa_pose.engine.param_groups import REST, ParamGroup, new_of, new_parameters, param_groups
+from psa_pose.engine.resume import kept, newest_whole
+from psa_pose.engine.signals import StopRequest, stopped_by_signals
 from psa_pose.engine.step import StepOptions, step_options
-from psa_pose.engine.trainer import log_interval, stopped_by_signals, training_trainer
+from psa_pose.engine.trainer import log_interval, training_trainer
 from psa_pose.errors import CheckpointError, ConfigError
 from psa_pose.evaluation import PoseMetric
 from psa_pose.models.checkpoints import load_checkpoint, load_progress
-from psa_pose.registry import OPTIMIZERS, PARAM_SCHEDULERS, config_path
+from psa_pose.registry import OPTIMIZERS, config_path
 
 
 def train(cfg: Config, *, resume: bool = False, dry_run: bool = False) -> Path:
@@ -29,7 +36,7 @@ def train(cfg: Config, *, resume: bool = False, dry_run: bool = False) -> Path:
 
     Args:
         cfg: see `configs/`; `work_dir` and `load_from` are read from it.
-        resume: go on from the last checkpoint of `work_dir`.
+        resume: go on from the newest checkpoint of `work_dir` that is whole.
         dry_run: build everything, run one batch of each loader, print what was found.
 
     Returns:
@@ -37,25 +44,30 @@ def train(cfg: Config, *, resume: bool = False, dry_run: bool = False) -> Path:
     """
     L.seed_everything(build.seed(cfg), verbose=False)
     work_dir = Path(cfg.work_dir)
-    last = work_dir / 'checkpoints' / 'last.ckpt'
+    folder = work_dir / 'checkpoints'
+    last = folder / 'last.ckpt'
     _check_work_dir(work_dir, last, resume, dry_run)
-    step, hooks = step_options(cfg), build.build_hooks(cfg)
+    start, damaged = newest_whole(folder) if resume else (last, {})
+    step, hooks, still = step_options(cfg), build.build_hooks(cfg), frozen_names(cfg)
 
     train_set = build.build_dataset(cfg, 'train_dataloader')
     val_set = build.build_dataset(cfg, 'val_dataloader')
     estimator = build.build_model(cfg, train_set.info)
     metric = build.build_metric(cfg, 'val_evaluator', val_set)
     _check_trainable(train_set, metric)
-    progress = load_progress(estimator, last) if resume else None
+    progress = load_progress(estimator, start) if resume else None
     reports = [] if resume else [estimator.init_weights()]
-    if cfg.get('load_from'):
+    if cfg.get('load_from') and not resume:
         reports.append(load_checkpoint(estimator, cfg.load_from))
+    frozen = freeze(estimator, still)
 
     plain = not sys.stderr.isatty()
+    stop = StopRequest()
     trainer = training_trainer(
         cfg,
         metric,
         step,
+        stop,
         plain=plain,
         dry_run=dry_run,
         resumed_step=progress['global_step'] if progress else None,
@@ -63,14 +75,20 @@ def train(cfg: Config, *, resume: bool = False, dry_run: bool = False) -> Path:
     train_loader = build.build_loader(cfg, 'train_dataloader', train_set, trainer)
     val_loader = build.build_loader(cfg, 'val_dataloader', val_set, trainer)
     batch = (train_loader.batch_sampler.global_batch) * trainer.accumulate_grad_batches  # type: ignore[union-attr]
-    make_optimizer, lr_text, fused = scaled_optimizer(cfg, batch, step)
-    module = PoseModule(estimator, metric, step, make_optimizer, _schedules(cfg), lr_text)
+    options, lr_text, fused = scaled_optimizer(cfg, batch, step)
+    new = new_of(progress) if progress else new_parameters(estimator, reports)
+    paramwise_cfg = cfg.optim_wrapper.get('paramwise_cfg')
+    groups = param_groups(estimator, paramwise_cfg, options, new)
+    lr_text += _parts_text(groups, frozen_text(estimator, still))
+    make, schedules = partial(make_optimizer, options), _schedules(cfg)
+    module = PoseModule(estimator, metric, step, make, schedules, lr_text, groups, frozen)
     if progress:
-        _check_same_optimizer(progress, lr_text, last)
-        _check_same_average(progress, hooks, last)
-    log = TrainLog(1 if dry_run else log_interval(cfg), batch, plain)
-    trainer.callbacks[:0] = hooks  # type: ignore[attr-defined]
-    trainer.callbacks += [log, DataPosition(train_loader)]  # type: ignore[attr-defined]
+        _check_same_optimizer(progress, lr_text, start)
+        _check_same_average(progress, hooks, start)
+    guard = NonFiniteGuard(_max_nonfinite(cfg), train_set, folder)
+    log = TrainLog(1 if dry_run else log_interval(cfg), batch, plain, guard)
+    # All of them before the checkpoints, which may end the run within a step.
+    trainer.callbacks[:0] = [*hooks, guard, log, DataPosition(train_loader)]  # type: ignore[attr-defined]
 
     if trainer.is_global_zero:
         parameters = sum(p.numel() for p in estimator.parameters()) / 1e6
@@ -83,18 +101,25 @@ def train(cfg: Config, *, resume: bool = False, dry_run: bool = False) -> Path:
         )
         for report in filter(None, reports):
             print(report)
-        print(f'optimizer {lr_text}{", fused" if fused else ""}')
+        for path, wrong in damaged.items():
+            print(f'damaged   {path}: {wrong}')
+        if progress:
+            print(f'resume    {start}, after step {progress["global_step"]}')
+        first, *rest = lr_text.split('\n')
+        print('\n'.join([f'optimizer {first}{", fused" if fused else ""}', *rest]))
         print(f'step      {step}')
         for hook in hooks:
             print(f'hook      {type(hook).__name__}: {hook}')
         print(f'work dir  {work_dir}', flush=True)
         if not dry_run:
             cfg.dump(work_dir / 'config.py')
+            set_aside(damaged, start)
 
     # A dry run of a resumed one tries its weights, not its position: that lies behind one epoch.
-    ckpt_path = last if resume and not dry_run else None
+    ckpt_path = start if resume and not dry_run else None
     with stopped_by_signals('; go on with --resume'):
-        trainer.fit(module, train_loader, val_loader, ckpt_path=ckpt_path, weights_only=True)
+        with stop:
+            trainer.fit(module, train_loader, val_loader, ckpt_path=ckpt_path, weights_only=True)
         if not dry_run and not module.metrics:  # a run that was already complete
             trainer.validate(module, val_loader, verbose=False)
     if not trainer.is_global_zero:
@@ -109,8 +134,10 @@ def train(cfg: Config, *, resume: bool = False, dry_run: bool = False) -> Path:
     return last
 
 
-def scaled_optimizer(cfg: Config, batch: int, step: StepOptions) -> tuple[Any, str, bool]:
-    """What makes the optimizer, its learning rate scaled to the batch; a line that says so; and
+def scaled_optimizer(
+    cfg: Config, batch: int, step: StepOptions
+) -> tuple[dict[str, Any], str, bool]:
+    """The optimizer's options, its learning rate scaled to the batch; a line that says so; and
     whether it is fused.
     """
     wrapper = build.section(cfg, 'optim_wrapper')
@@ -126,32 +153,41 @@ def scaled_optimizer(cfg: Config, batch: int, step: StepOptions) -> tuple[Any, s
         options['lr'] *= batch / reference
         text += f' x batch {batch} / reference {reference} = {options["lr"]:.3g}'
     # Made for the try, to stop here at a misspelt keyword.
-    kind = type(_make_optimizer(options, [torch.zeros(1, requires_grad=True)]))
+    kind = type(make_optimizer(options, [torch.zeros(1, requires_grad=True)]))
     if step.fuses(kind, options):
         options['fused'] = True
-    return partial(_make_optimizer, options), text, bool(options.get('fused'))
+    return options, text, bool(options.get('fused'))
 
 
-def _make_optimizer(options: Mapping[str, Any], parameters: Any) -> torch.optim.Optimizer:
+def make_optimizer(options: Mapping[str, Any], parameters: Any) -> torch.optim.Optimizer:
+    """An optimizer with a config's options, for parameters or groups of them."""
     with config_path('optim_wrapper'):
         return OPTIMIZERS.build({**options, 'params': parameters}, at='optimizer')
 
 
 def _schedules(cfg: Config) -> list[Any]:
-    entries = cfg.get('param_scheduler') or []
-    entries = [entries] if isinstance(entries, Mapping) else entries
-    return [PARAM_SCHEDULERS.build(e, at=f'param_scheduler.{i}') for i, e in enumerate(entries)]
+    return build_schedules(cfg.get('param_scheduler'), 'param_scheduler')
+
+
+def _parts_text(groups: Sequence[ParamGroup], frozen: str) -> str:
+    """Further lines, where parts of the model differ."""
+    differ = any(group.label != REST for group in groups)
+    lines = [f'\n  {group}' for group in groups] if differ else []
+    return ''.join([*lines, *([f'\n  frozen {frozen}'] if frozen else [])])
 
 
 def _check_work_dir(work_dir: Path, last: Path, resume: bool, dry_run: bool) -> None:
-    if resume and not last.is_file():
-        raise CheckpointError(f'--resume: there is no checkpoint {last}')
-    if last.is_file() and not resume and not dry_run:
+    if not resume and not dry_run and (last.is_file() or kept(last.parent)):
         raise CheckpointError(
             f'{last.parent} already holds a run: go on with --resume, or name another --work-dir'
         )
     if not dry_run:
         work_dir.mkdir(parents=True, exist_ok=True)  # before hours are spent on what cannot be kept
+
+
+def _max_nonfinite(cfg: Config) -> int:
+    path = 'train_cfg.max_nonfinite'
+    return build.whole_number((cfg.get('train_cfg') or {}).get('max_nonfinite', 20), path, least=0)
 
 
 def _check_same_optimizer(progress: Mapping[str, Any], lr_text: str, last: Path) -> None:

@@ -1,77 +1,38 @@
-"""Lightning's Trainer from a config: its callbacks, its logger, and how checkpoints are written."""
+"""Lightning's Trainer from a config: its callbacks and its logger."""
 
 import logging
 import os
-import signal
-import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins.io import TorchCheckpointIO
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from mmengine.config import Config
 
-from psa_pose.engine.build import known_keys, whole_number
+from psa_pose.engine.build import known_keys, truth, whole_number
 from psa_pose.engine.callbacks import ProgressBar, SkipReport
+from psa_pose.engine.checkpoint_io import SAVE_ERROR_POLICIES, AtomicCheckpointIO
+from psa_pose.engine.checkpointing import RotatingCheckpoint
+from psa_pose.engine.memory import keep_large_blocks
+from psa_pose.engine.signals import StopRequest
 from psa_pose.engine.step import StepOptions, check_moved
-from psa_pose.errors import ConfigError, WorkerError, nearest
+from psa_pose.errors import ConfigError, nearest
 from psa_pose.evaluation import PoseMetric
 from psa_pose.registry import check_arguments, config_path
 
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """A checkpoint is there whole or not at all.
-
-    Lightning's own goes through the system's temporary folder: from another file system it is
-    copied over the old file, and whoever is killed then has neither.
-    """
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
-    ) -> None:
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f'{path.name}.partial')
-        with partial.open('wb') as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-
-
-class LastCheckpoint(Checkpoint):
-    """Writes `last.ckpt` every `interval` epochs, and whenever training ends.
-
-    Args:
-        path: of the file.
-        interval: in epochs.
-    """
-
-    def __init__(self, path: Path, interval: int) -> None:
-        self.path = path
-        self.interval = interval
-        self.saved_step = -1
-
-    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        epoch = trainer.current_epoch + 1
-        if epoch % self.interval == 0 or epoch == trainer.max_epochs:
-            self._save(trainer)
-
-    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        if trainer.global_step != self.saved_step:  # max_steps came within an epoch
-            self._save(trainer)
-
-    def _save(self, trainer: L.Trainer) -> None:
-        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self.saved_step = trainer.global_step
-            trainer.save_checkpoint(self.path)
+CHECKPOINT = {
+    'interval': 1,
+    'by_epoch': True,
+    'max_keep_ckpts': 2,
+    'save_last': True,
+    'save_best': 'AP',
+    'rule': 'max',
+    'on_save_error': 'stop',
+}
+"""`default_hooks.checkpoint`: MMEngine's words; see `RotatingCheckpoint`, `AtomicCheckpointIO`."""
 
 
 class EvaluateLastEpoch(Callback):
@@ -81,11 +42,15 @@ class EvaluateLastEpoch(Callback):
         if trainer.current_epoch + 1 == trainer.max_epochs:
             trainer.check_val_every_n_epoch = 1
 
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.on_train_epoch_start(trainer, module)  # a run that goes on within an epoch
+
 
 def training_trainer(
     cfg: Config,
     metric: PoseMetric,
     step: StepOptions,
+    stop: StopRequest,
     *,
     plain: bool,
     dry_run: bool,
@@ -97,21 +62,22 @@ def training_trainer(
         cfg: the whole config.
         metric: says which numbers there are to choose the best checkpoint by.
         step: how a step is computed.
+        stop: says whether a signal asks to stop.
         plain: lines instead of a progress bar.
         dry_run: one batch of each kind, nothing written.
         resumed_step: of the checkpoint that the run goes on from; later entries are purged.
     """
-    options = hook_options(cfg, 'checkpoint', {'interval': 1, 'save_best': 'AP', 'rule': 'max'})
-    interval = whole_number(options['interval'], 'default_hooks.checkpoint.interval')
+    options = hook_options(cfg, 'checkpoint', CHECKPOINT)
     folder = Path(cfg.work_dir) / 'checkpoints'
+    rotating = _rotating_checkpoint(folder, options, stop)
     callbacks: list[Callback] = [EvaluateLastEpoch(), SkipReport()]
     if options['save_best']:
         callbacks.append(_best_checkpoint(folder, options, metric))
-    callbacks.append(LastCheckpoint(folder / 'last.ckpt', interval))
+    callbacks.append(rotating)
     logger = TensorBoardLogger(
         cfg.work_dir, name='', version='tensorboard', purge_step=resumed_step
     )
-    trainer = build_trainer(
+    return build_trainer(
         cfg,
         step,
         plain=plain,
@@ -119,10 +85,8 @@ def training_trainer(
         fast_dev_run=dry_run,
         logger=logger,
         log_every_n_steps=log_interval(cfg),
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(options['on_save_error'])],
     )
-    _ask_for_sigterm_every(log_interval(cfg), trainer)
-    return trainer
 
 
 def log_interval(cfg: Config) -> int:
@@ -133,6 +97,8 @@ def log_interval(cfg: Config) -> int:
 
 def build_trainer(cfg: Config, step: StepOptions, *, plain: bool, **options: Any) -> L.Trainer:
     """Lightning's Trainer; the config's `trainer` goes to it word for word."""
+    if step.device == 'cpu':
+        keep_large_blocks()
     logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
     # None of these says anything that its reader could act on.
     for noise in (
@@ -140,9 +106,12 @@ def build_trainer(cfg: Config, step: StepOptions, *, plain: bool, **options: Any
         '.*but have no .val_dataloader.*',
         '.*isinstance.treespec, LeafSpec.*',
         '.*Grad strides do not match bucket view strides.*',
+        '.*Checkpoint directory .* exists and is not empty.*',
     ):
         warnings.filterwarnings('ignore', message=noise)
-    train_cfg = known_keys(cfg.get('train_cfg'), ('max_epochs', 'val_interval'), 'train_cfg')
+    train_cfg = known_keys(
+        cfg.get('train_cfg'), ('max_epochs', 'val_interval', 'max_nonfinite'), 'train_cfg'
+    )
     if not plain:
         options['callbacks'] = [*options.get('callbacks', []), ProgressBar(refresh_rate=5)]
     arguments = {
@@ -170,27 +139,32 @@ def build_trainer(cfg: Config, step: StepOptions, *, plain: bool, **options: Any
     return trainer
 
 
-def _ask_for_sigterm_every(interval: int, trainer: L.Trainer) -> None:
-    """With several ranks Lightning waits at every batch for the device to tell whether rank 0 was
-    stopped: its steps would not be queued ahead. Once an interval is soon enough.
-    """
-    loop = trainer.fit_loop.epoch_loop
-    ask = getattr(loop, '_broadcast_sigterm_tensor', None)  # not there before Lightning 2.6
-    if ask is None:
-        return
-
-    def ask_now_and_then() -> None:
-        if (loop.batch_idx + 1) % interval == 0:
-            ask()
-
-    loop._broadcast_sigterm_tensor = ask_now_and_then  # type: ignore[method-assign]
-
-
 def hook_options(cfg: Config, name: str, defaults: dict[str, Any]) -> dict[str, Any]:
     """An entry of `default_hooks` over its defaults."""
     hooks = known_keys(cfg.get('default_hooks'), ('checkpoint', 'logger'), 'default_hooks')
     options = known_keys(hooks.get(name), tuple(defaults), f'default_hooks.{name}')
     return {**defaults, **options}
+
+
+def _rotating_checkpoint(
+    folder: Path, options: dict[str, Any], stop: StopRequest
+) -> RotatingCheckpoint:
+    at = 'default_hooks.checkpoint'
+    keep = options['max_keep_ckpts']
+    if keep != -1:
+        whole_number(keep, f'{at}.max_keep_ckpts (or -1 for all)')
+    if options['on_save_error'] not in SAVE_ERROR_POLICIES:
+        raise ConfigError(
+            f"{at}.on_save_error must be 'stop' or 'continue', got {options['on_save_error']!r}"
+        )
+    return RotatingCheckpoint(
+        folder,
+        stop,
+        interval=whole_number(options['interval'], f'{at}.interval'),
+        by_epoch=truth(options['by_epoch'], f'{at}.by_epoch'),
+        max_keep_ckpts=keep,
+        save_last=truth(options['save_last'], f'{at}.save_last'),
+    )
 
 
 def _best_checkpoint(folder: Path, options: dict[str, Any], metric: PoseMetric) -> ModelCheckpoint:
@@ -221,18 +195,3 @@ def _check_ranks(trainer: L.Trainer) -> None:
             'set trainer.devices to the processes of a machine, trainer.num_nodes to the machines '
             "(and, without GPUs, trainer.accelerator='cpu' and trainer.strategy='ddp')"
         )
-
-
-@contextmanager
-def stopped_by_signals(advice: str) -> Iterator[None]:
-    """Turn Lightning's silent exit after SIGTERM or Ctrl-C into a message and an exit status."""
-    try:
-        yield
-    except (SIGTERMException, WorkerError) as error:
-        if isinstance(error, WorkerError) and error.signal != signal.SIGTERM:
-            raise  # a scheduler sends SIGTERM to all processes, and the workers may be first
-        print(f'stopped by SIGTERM{advice}', file=sys.stderr)
-        raise SystemExit(143) from None
-    except (KeyboardInterrupt, SystemExit):
-        print(f'interrupted{advice}', file=sys.stderr)
-        raise SystemExit(130) from None

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from psa_pose.datasets.mpii import FIRST_PIXEL, head_size, read_mat
+from psa_pose.datasets.mat_file import read_mat
+from psa_pose.datasets.mpii import FIRST_PIXEL, head_size
 from psa_pose.errors import ConfigError, DataError, ResultError
 from psa_pose.evaluation.metric import PoseMetric
 from psa_pose.registry import METRICS
@@ -259,7 +260,10 @@ def read_truth(path: Path) -> MpiiTruth:
         ('jnt_missing', (16, -1)),
         ('headboxes_src', (2, 2, -1)),
     ):
-        array = np.asarray(content.get(name, ()), np.float64)
+        try:
+            array = np.asarray(content.get(name, ()), np.float64)
+        except (TypeError, ValueError):
+            raise DataError(f"{path}: '{name}' is no array of numbers") from None
         if array.ndim != len(shape) or any(
             n != found for n, found in zip(shape[:-1], array.shape, strict=False)
         ):
@@ -274,8 +278,15 @@ def read_truth(path: Path) -> MpiiTruth:
     names = [str(np.ravel(name)[0]) for name in np.ravel(content.get('dataset_joints', _MAT_NAMES))]
     if names != _MAT_NAMES:
         raise DataError(f'{path}: dataset_joints are {names}, expected {_MAT_NAMES}')
-    sizes = head_size(headboxes.reshape(-1, 4))
-    return MpiiTruth(joints, missing == 0, sizes, path)
+    sizes, labelled = head_size(headboxes.reshape(-1, 4)), missing == 0
+    known = np.isfinite(joints).all(2) | ~labelled
+    usable = np.isfinite(sizes) & (sizes > 0) & known.all(1)
+    if not usable.all():
+        raise DataError(
+            f'{path}: person {np.flatnonzero(~usable)[0]} (from 0) has no head box, or a labelled '
+            'joint that is no finite number'
+        )
+    return MpiiTruth(joints, labelled, sizes, path)
 
 
 def _mean(values: list[float]) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from psa_pose.datasets.mpii import read_mat
+from psa_pose.datasets.mat_file import read_mat
 from psa_pose.errors import DataError
 from psa_pose.structures import MPII_KEYPOINTS
 

@@ -1,6 +1,8 @@
 """From a path to an RGB image, or to an error that names the path."""
 
+import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from torch.utils.data import get_worker_info
 
+from psa_pose.datasets.transforms.image_header import image_size
 from psa_pose.errors import DataError
 from psa_pose.registry import TRANSFORMS
 
@@ -17,29 +20,45 @@ _START_OF_IMAGE, _START_OF_SCAN, _END_OF_IMAGE = b'\xff\xd8', b'\xff\xda', b'\xf
 _MARKER = re.compile(rb'\xff[^\x00\xd0-\xd7\xff]')
 
 
-def read_image(path: str | Path) -> np.ndarray:
+MAX_MEGAPIXELS = 100.0
+_MAX_BYTES = 1 << 30  # of a file
+
+
+def read_image(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
     """Decode an image file.
 
     A JPEG that was cut off is refused: OpenCV would fill what is missing with grey and go on.
+
+    Args:
+        path: the file.
+        max_megapixels: a file that claims more is refused before it is decoded.
 
     Returns:
         (H, W, 3) uint8, RGB. EXIF orientation is ignored, as COCO's annotations do.
 
     Raises:
-        DataError: the file is missing, truncated or not an image.
+        DataError: the file is missing, truncated, not an image, or too large.
     """
     try:
+        if os.stat(path).st_size > _MAX_BYTES:
+            raise DataError(f'image {path} is a file of more than {_MAX_BYTES >> 20} MiB')
         data = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f'cannot read image {path}: {error.strerror}') from None
+    size = image_size(data)
+    if size is not None and size[0] * size[1] > max_megapixels * 1e6:
+        raise DataError(
+            f'image {path} claims to be {size[0]}x{size[1]} pixels, more than '
+            f'{max_megapixels:g} million; LoadImage(max_megapixels=...) allows more'
+        )
     if data.startswith(_START_OF_IMAGE) and _is_truncated(data):
         raise DataError(f'image {path} is truncated: {len(data)} bytes, no end-of-image marker')
-    try:
-        image = cv2.imdecode(
-            np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-        )
-    except cv2.error:
-        image = None
+    image = None
+    if size is not None:
+        with suppress(cv2.error):
+            image = cv2.imdecode(
+                np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+            )
     if image is None:
         raise DataError(f'image {path} is corrupt or not an image: {len(data)} bytes')
     return image
@@ -66,12 +85,16 @@ class LoadImage(BaseTransform):
     Args:
         cache: MiB that the workers of a rank may together keep of decoded images, each until the
             last of its persons has come; 0 decodes anew for everybody.
+        max_megapixels: see `read_image`.
     """
 
-    def __init__(self, cache: int = 512) -> None:
+    def __init__(self, cache: int = 512, max_megapixels: float = MAX_MEGAPIXELS) -> None:
         if cache < 0:
             raise ValueError(f'cache must be MiB from 0 on, got {cache}')
+        if not max_megapixels > 0:
+            raise ValueError(f'max_megapixels must be above 0, got {max_megapixels}')
         self.cache = cache
+        self.max_megapixels = max_megapixels
         self._kept: dict[Path, np.ndarray] = {}
         self._kept_bytes = 0
         self._epoch: int | None = None
@@ -92,7 +115,7 @@ class LoadImage(BaseTransform):
             self._kept, self._kept_bytes, self._epoch = {}, 0, epoch
         image = self._kept.pop(path, None)
         if image is None:
-            image = read_image(path)
+            image = read_image(path, self.max_megapixels)
             image.flags.writeable = False
         else:
             self._kept_bytes -= image.nbytes

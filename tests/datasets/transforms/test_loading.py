@@ -197,9 +197,9 @@ class TestSharing:
         """Paths in the order in which they were decoded."""
         paths = []
 
-        def counting(path):
+        def counting(path, *limits):
             paths.append(path.name)
-            return read_image(path)
+            return read_image(path, *limits)
 
         monkeypatch.setattr(loading, 'read_image', counting)
         return paths

@@ -1,0 +1,106 @@
+"""Writing a file of a run's state: whole or not at all, with its checksum, on a full disk too."""
+
+import io
+import os
+import shutil
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from psa_pose.engine.resume import kept, seal
+from psa_pose.errors import CheckpointError
+
+SAVE_ERROR_POLICIES = ('stop', 'continue')
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """A checkpoint is there whole or not at all.
+
+    Lightning's own goes through the system's temporary folder: from another file system it is
+    copied over the old file, and whoever is killed then has neither. Its checksum is in the file.
+
+    Args:
+        on_error: what a file that cannot be written does, a full disk above all. 'stop' ends the
+            run: better now, with hours to repeat, than at its end with nothing kept. 'continue'
+            says so and tries again at the next checkpoint. Older ones stay in either case.
+    """
+
+    def __init__(self, on_error: str = 'stop') -> None:
+        self.on_error = on_error
+        self.failed = False  # the latest attempt
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        path = Path(path)
+        partial = path.with_name(f'{path.name}.partial')
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _SummedFile(partial.open('wb', buffering=0)) as file:
+                torch.save(checkpoint, file)
+                seal(file, file.checksum)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+            _sync_folder(path.parent)
+        except Exception as error:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            # torch raises one of its own over the system's: a position that it did not expect.
+            cause = next((e for e in _chain(error) if isinstance(e, OSError)), None)
+            if cause is None:
+                raise
+            self.failed = True
+            message = f'cannot write {path}: {cause.strerror or cause}{_room(path.parent)}'
+            if self.on_error == 'stop':
+                raise CheckpointError(f'{message}; {_last_good(path.parent)}') from error
+            print(f'warning: {message}; training goes on without it', file=sys.stderr, flush=True)
+        else:
+            self.failed = False
+
+    def remove_checkpoint(self, path: Any) -> None:
+        if not self.failed:  # or the one that was to take its place is not there
+            super().remove_checkpoint(path)
+
+
+class _SummedFile(io.BufferedWriter):
+    """A file that is written from its beginning to its end, with the CRC-32 of what was."""
+
+    checksum = 0
+
+    def write(self, data: Any) -> int:
+        self.checksum = zlib.crc32(data, self.checksum)
+        return super().write(data)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name outlast a power cut, where the system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _room(folder: Path) -> str:
+    with suppress(OSError):
+        return f' ({shutil.disk_usage(folder).free / 1e6:,.0f} MB free)'
+    return ''
+
+
+def _last_good(folder: Path) -> str:
+    files = kept(folder)
+    return f'the last good checkpoint is {files[0]}' if files else 'there is no checkpoint yet'

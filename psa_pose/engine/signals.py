@@ -1,0 +1,147 @@
+"""Stopping a run by a signal: it saves at the next step and exits with 128 + the signal's number.
+
+    SIGTERM 143 (a cluster's preemption), SIGINT 130 (Ctrl-C), SIGUSR1 138 (`sbatch --signal=USR1`)
+
+A second signal exits at once, without saving, and so does the first one before any step is taken.
+An evaluation under way is finished first: its epoch is saved after it.
+Python's own KeyboardInterrupt could come up anywhere, within a step or where it is swallowed (a
+`__del__`, a callback from C): here a handler only takes a note.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import distributed
+
+from psa_pose.errors import WorkerError
+
+SIGNALS = [
+    getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGUSR1') if hasattr(signal, name)
+]
+SAME = 2.0
+"""Seconds in which signals count as one under a launcher: torchrun hands on what the terminal has
+already sent to all processes."""
+
+
+class Stopped(BaseException):
+    """Training ended at a signal, its checkpoint written."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class StopRequest:
+    """Notes signals while it is entered, and lets all ranks stop at the same step."""
+
+    def __init__(self) -> None:
+        self.number = 0  # of the signal
+        self.has_stepped = False
+        self._since = 0.0
+        self._before: dict[int, Any] = {}
+        self._group: Any = None
+        self._asked: Any = None  # the ranks' question under way, and where its answer will stand
+        self._answer = torch.zeros(1, dtype=torch.int64)
+
+    def __enter__(self) -> 'StopRequest':
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.getsignal(number) for number in SIGNALS}
+            self._listen()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _listen(self) -> None:
+        for number, before in self._before.items():
+            if before is not signal.SIG_IGN:  # `nohup`, a shell's background
+                signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        launched = int(os.environ.get('WORLD_SIZE', 1)) > 1
+        if self.number and launched and time.monotonic() - self._since < SAME:
+            return
+        if self.number or not self.has_stepped:
+            how = 'at once' if self.number else 'before its first step'
+            _say(f'stopped by {signal.Signals(number).name} {how}')
+            os._exit(128 + number)
+        self.number, self._since = number, time.monotonic()
+        _say(
+            f'{signal.Signals(number).name}: saving at the next step, then the run ends; '
+            'a second signal ends it at once'
+        )
+
+    def start(self, trainer: L.Trainer) -> None:
+        """Once the process group is there; collective."""
+        self._listen()  # Lightning has put a handler of its own over SIGTERM's
+        if trainer.world_size > 1:
+            # Lightning asks the device at every batch whether rank 0 was stopped, and waits.
+            loop = trainer.fit_loop.epoch_loop
+            loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+            if self._group is None:
+                self._group = distributed.new_group(backend='gloo')
+
+    def agreed(self) -> bool:
+        """Whether to stop after this step; collective.
+
+        Several ranks agree through host memory and a step late: nobody waits for a device.
+        """
+        if self._group is None:
+            return self.number != 0
+        if self.finish():
+            self.number = int(self._answer)
+            return True
+        self._answer = torch.full((1,), self.number)
+        self._asked = distributed.all_reduce(
+            self._answer, distributed.ReduceOp.MAX, self._group, async_op=True
+        )
+        return False
+
+    def finish(self) -> bool:
+        """Whether the question under way was answered with a signal."""
+        if self._asked is None:
+            return False
+        self._asked.wait()
+        self._asked = None
+        return bool(self._answer)
+
+    def exception(self) -> Stopped:
+        return Stopped(self.number)
+
+
+@contextmanager
+def stopped_by_signals(advice: str) -> Iterator[None]:
+    """Turn a stop by a signal into a message and an exit status."""
+    try:
+        yield
+    except Stopped as stop:
+        _leave(stop.number, advice)
+    except (SIGTERMException, WorkerError) as error:
+        if isinstance(error, WorkerError) and error.signal != signal.SIGTERM:
+            raise  # a scheduler sends SIGTERM to all processes, and the workers may be first
+        _leave(signal.SIGTERM, advice)
+    except (KeyboardInterrupt, SystemExit):  # Lightning's, in an evaluation
+        _leave(signal.SIGINT, advice)
+
+
+def _leave(number: int, advice: str) -> None:
+    by = 'interrupted' if number == signal.SIGINT else f'stopped by {signal.Signals(number).name}'
+    print(f'{by}{advice}', file=sys.stderr)
+    raise SystemExit(128 + number) from None
+
+
+def _say(line: str) -> None:
+    """From a handler, where `print` may be in the middle of another line."""
+    if os.environ.get('RANK', '0') == '0':
+        os.write(2, f'\n{line}\n'.encode())

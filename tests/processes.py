@@ -1,0 +1,100 @@
+"""Training in real processes that can really be killed, without 5 s of imports for each of them."""
+
+import multiprocessing
+import os
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import ROOT
+
+CONFIG = ROOT / 'configs/demo/hrnet_tiny_psa_p_128x96.py'
+KILLS = int(os.environ.get('PSA_POSE_KILLS', 10))  # more take more time
+# A clean process imports these once, and each run is forked from it: no thread, no state of a test.
+CONTEXT = multiprocessing.get_context('forkserver')
+CONTEXT.set_forkserver_preload(['psa_pose.engine.train', 'tensorboard.summary', 'tests.processes'])
+
+
+def options(root: Path, *more: str) -> list[str]:
+    """Four epochs of six steps on the small rendered dataset."""
+    return [
+        '--cfg-options',
+        f'train_dataloader.dataset.data_root={root}',
+        f'val_dataloader.dataset.data_root={root}',
+        'train_dataloader.batch_size=8',
+        'train_dataloader.num_workers=0',
+        'val_dataloader.num_workers=0',
+        'train_cfg.max_epochs=4',
+        'train_cfg.val_interval=2',
+        'default_hooks.logger.interval=1',
+        'trainer.num_sanity_val_steps=0',
+        *more,
+    ]
+
+
+def _run(arguments: list[str], log: str, environment: dict[str, str]) -> None:
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    sys.stdout, sys.stderr = (os.fdopen(n, 'w', buffering=1) for n in (1, 2))
+    os.environ.update(environment)
+    os.chdir(ROOT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    multiprocessing.set_start_method(None, force=True)  # of workers: as in a process of its own
+    import torch
+
+    torch.set_num_threads(1)
+    from psa_pose.cli import main
+
+    raise SystemExit(main(arguments))
+
+
+class Training:
+    """`psa-pose train` in a process of its own, which leaves with the test at the latest."""
+
+    def __init__(
+        self, work_dir: Path, *arguments: str, config: Path = CONFIG, **environment: str
+    ) -> None:
+        self.work_dir = work_dir
+        self.folder = work_dir / 'checkpoints'
+        work_dir.mkdir(parents=True, exist_ok=True)
+        self.log_file = work_dir / f'log{time.monotonic_ns()}.txt'
+        command = ['train', str(config), '--work-dir', str(work_dir), *arguments]
+        self.process: Any = CONTEXT.Process(
+            target=_run, args=(command, str(self.log_file), environment)
+        )
+        self.process.start()
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text() if self.log_file.exists() else ''
+
+    @property
+    def losses(self) -> dict[int, str]:
+        found = re.findall(r'step (\d+)/\d+  loss (\S+)  lr (\S+)', self.log)
+        return {int(step): f'{loss} {rate}' for step, loss, rate in found}
+
+    def send(self, number: int) -> None:
+        os.kill(self.process.pid, number)
+
+    def wait_for(self, text: str, timeout: float = 60) -> None:
+        end = time.monotonic() + timeout
+        while text not in self.log:
+            assert self.process.is_alive() and time.monotonic() < end, f'no {text!r}: {self.log}'
+            time.sleep(0.005)
+
+    def wait(self, timeout: float = 120) -> int:
+        """The exit status; negative where a signal killed it."""
+        self.process.join(timeout)
+        alive = self.process.is_alive()
+        self.kill()
+        assert not alive, f'still running: {self.log}'
+        return self.process.exitcode
+
+    def kill(self) -> None:
+        if self.process.is_alive():
+            self.process.kill()
+        self.process.join()
