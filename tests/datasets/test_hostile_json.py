@@ -46,7 +46,9 @@ def dataset_of(kind: str, root: Path, content: Any) -> Any:
     if kind == 'images':
         files['coco'] = content
     for name, value in files.items():
-        (root / f'{name}.json').write_text(json.dumps(value))
+        path = root / f'{name}.json'
+        if value is content or not path.exists():
+            path.write_text(json.dumps(value))
     options: dict[str, Any] = {
         'ann_file': 'mpii.json' if kind == 'mpii' else 'coco.json',
         'pipeline': [],

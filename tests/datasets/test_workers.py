@@ -49,7 +49,7 @@ class TestDeath:
             ('kill', r'worker \d of \d \(pid \d+\) was killed by SIGKILL, most likely .* memory'),
             ('kill:SIGSEGV', r'worker \d of \d \(pid \d+\) was killed by SIGSEGV: a crash'),
             ('kill:SIGBUS', r'was killed by SIGBUS: too little shared memory'),
-            ('kill:SIGTERM', r'was killed by SIGTERM, from outside'),
+            ('kill:SIGHUP', r'was killed by SIGHUP, from outside'),
             ('exit:3', 'ended by itself with exit status 3'),
             ('memory', r'a worker found no memory: .* \(num_workers, now \d\)'),
         ],

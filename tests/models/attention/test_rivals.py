@@ -151,11 +151,11 @@ def test_one_step_inside_a_backbone_lowers_the_loss(config, backbone):
     torch.manual_seed(0)
     model = MODELS.build({**backbone, 'attention': config})
     x = torch.randn(2, 3, 64, 64)
-    target = torch.randn_like(model(x))
+    target = torch.randn_like(model(x)[-1])
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
 
     def loss() -> Tensor:
-        return (model(x) - target).square().mean()
+        return (model(x)[-1] - target).square().mean()
 
     before = loss()
     before.backward()
