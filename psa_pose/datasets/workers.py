@@ -131,7 +131,7 @@ def explain(error: BaseException, *loaders: Loader) -> WorkerError | None:
             for worker in loader.workers:
                 if worker.pid == int(found[1]):
                     return _dead(worker, loader)
-        return WorkerError(text)
+        return _dead_at_start(text, int(found[1]), loaders)
     if len(loaders) != 1:
         return None
     loader = loaders[0]
@@ -159,10 +159,23 @@ def _is(error: BaseException, number: int) -> bool:
     return isinstance(error, OSError) and error.errno == number
 
 
+def _dead_at_start(text: str, pid: int, loaders: Sequence[Loader]) -> WorkerError:
+    """Of a worker that died before its loader had all of them, and so knows none yet."""
+    signals = {signal.strsignal(number): number for number in signal.valid_signals()}
+    found = re.search(r'killed by signal: ([^.]+)', text)
+    if len(loaders) != 1 or not found or found[1] not in signals:
+        return WorkerError(text)
+    who = f'a worker of {loaders[0].num_workers} (pid {pid}), just started,'
+    return _ended(who, -signals[found[1]], loaders[0])
+
+
 def _dead(worker: BaseProcess, loader: Loader) -> WorkerError:
     who = f'worker {list(loader.workers).index(worker)} of {loader.num_workers} (pid {worker.pid})'
     worker.join(1)  # PyTorch may know before its status can be read
-    code = worker.exitcode
+    return _ended(who, worker.exitcode, loader)
+
+
+def _ended(who: str, code: int | None, loader: Loader) -> WorkerError:
     if code is None or code >= 0:
         return WorkerError(f'{who} ended by itself with exit status {code}; {_alone()}')
     name = signal.Signals(-code).name

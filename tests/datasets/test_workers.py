@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -32,12 +33,19 @@ def root(tmp_path):
 
 def misfortune(root, what, count, *more, prefix=()):
     """What `tests.datasets.doomed` reports."""
-    command = [sys.executable, '-W', 'ignore', '-m', 'tests.datasets.doomed', root, what, count]
-    command = [*prefix, *map(str, [*command, *more])]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120)
-    assert done.returncode == 0, done.stderr.decode()
-    assert b'Traceback' not in done.stderr, done.stderr.decode()
-    report = json.loads(done.stdout)
+    python = [sys.executable, '-X', 'faulthandler', '-W', 'ignore']
+    command = list(
+        map(str, [*prefix, *python, '-m', 'tests.datasets.doomed', root, what, count, *more])
+    )
+    run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        out, err = run.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        run.send_signal(signal.SIGABRT)  # it says where it hangs
+        pytest.fail(f'no end after 120 s:\n{run.communicate(timeout=10)[1].decode()}')
+    assert run.returncode == 0, err.decode()
+    assert b'Traceback' not in err, err.decode()
+    report = json.loads(out)
     assert report['left'] == []
     return report
 
@@ -86,6 +94,13 @@ class TestDeath:
         report = misfortune(root, 'idle', 2)
         assert 'was killed by SIGKILL' in report['message']
         assert report['batches'] == 6
+
+    def test_before_the_loader_knows_its_workers(self):
+        loader = SimpleNamespace(num_workers=4, workers=[])
+        text = 'DataLoader worker (pid 1088) is killed by signal: Killed. '  # PyTorch's
+        said = str(workers.explain(RuntimeError(text), loader))
+        assert said.startswith('a worker of 4 (pid 1088), just started, was killed by SIGKILL')
+        assert 'num_workers, now 4' in said
 
     def test_names_the_machine_s_memory(self):
         total = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9
