@@ -20,7 +20,6 @@ import contextlib
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peer import MISSING, PYTHON, Peer, serve, versions
 
 os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')  # before torch is imported
 
@@ -107,48 +107,15 @@ def set_threads(threads: int) -> None:
     cv2.setNumThreads(threads)
 
 
-def serve(batch: int, count: int) -> None:
-    """Be the peer: for each line `threads codec pass slot` print the seconds that it took."""
-    answer, sys.stdout = sys.stdout, sys.stderr  # libraries print
+def mmposes_answers(batch: int, count: int) -> Callable[..., float]:
+    """What answers the peer's questions: how long one step took."""
     steps = mmposes_steps(batch, count)
-    print(json.dumps(versions('mmpose')), file=answer, flush=True)
-    for line in sys.stdin:
-        threads, name, which, slot = line.split()
-        set_threads(int(threads))
-        print(seconds(steps[name, which], float(slot)), file=answer, flush=True)
 
+    def answer(threads: int, codec: str, which: str, slot: float) -> float:
+        set_threads(threads)
+        return seconds(steps[codec, which], slot)
 
-def versions(*modules: str) -> dict[str, str]:
-    return {name: __import__(name).__version__ for name in (*modules, 'torch', 'numpy', 'cv2')}
-
-
-class Peer:
-    """MMPose in its own environment."""
-
-    def __init__(self, python: Path, batch: int, count: int) -> None:
-        command = [str(python), '-W', 'ignore', __file__, '--serve', '--batch', str(batch)]
-        self.process = subprocess.Popen(
-            [*command, '--keypoints', str(count)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.versions = json.loads(self._answer())
-
-    def seconds(self, threads: int, name: str, which: str, slot: float) -> float:
-        assert self.process.stdin is not None
-        print(threads, name, which, slot, file=self.process.stdin, flush=True)
-        return float(self._answer())
-
-    def _answer(self) -> str:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f'the peer ended with exit code {self.process.wait()}; see above')
-        return line
-
-    def close(self) -> None:
-        self.process.communicate()
+    return answer
 
 
 def measure(args: argparse.Namespace, peer: Peer) -> list[dict[str, Any]]:
@@ -160,7 +127,7 @@ def measure(args: argparse.Namespace, peer: Peer) -> list[dict[str, Any]]:
             turns = []
             for round_ in range(args.rounds + 1):
                 ours = seconds(step, args.slot)
-                theirs = peer.seconds(threads, name, which, args.slot)
+                theirs = peer.ask(threads=threads, codec=name, which=which, slot=args.slot)
                 if round_:  # the first warms up
                     turns.append((ours, theirs))
             ratios = [theirs / ours for ours, theirs in turns]
@@ -207,8 +174,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    default = Path('~/.cache/psa-pose/peer/bin/python').expanduser()
-    parser.add_argument('--peer', type=Path, default=default, help='Python that has MMPose')
+    parser.add_argument('--peer', type=Path, default=PYTHON, help='Python that has MMPose')
     parser.add_argument('--batch', type=int, default=64)
     parser.add_argument('--keypoints', type=int, default=17)
     parser.add_argument('--threads', nargs='+', type=int, default=[1])
@@ -225,16 +191,14 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     if args.serve:
-        serve(args.batch, args.keypoints)
+        serve(lambda: mmposes_answers(args.batch, args.keypoints))
         return
     if not args.peer.exists():
-        print(f'skipped: no MMPose to compare with, {args.peer} is missing (see ../shared/peer)')
+        print(MISSING.format(args.peer))
         return
-    peer = Peer(args.peer, args.batch, args.keypoints)
-    try:
+    command = (__file__, '--serve', '--batch', str(args.batch), '--keypoints', str(args.keypoints))
+    with Peer(args.peer, *command) as peer:
         rows = measure(args, peer)
-    finally:
-        peer.close()
     ours = versions('psa_pose')
     sides = [', '.join(f'{k} {v}' for k, v in side.items()) for side in (ours, peer.versions)]
     show(rows, args, ' | '.join(sides))
