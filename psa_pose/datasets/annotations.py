@@ -45,7 +45,7 @@ def read_json(path: Path, lists: Sequence[str] = LISTS) -> dict[str, Any]:
     try:
         content = whole(path)
     except (OSError, ValueError, RecursionError) as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     _check_lists(content, path, lists)
     for key in ('images', 'annotations'):
         if key in content:
@@ -120,11 +120,12 @@ def _read_lean(path: Path) -> dict[str, Any]:
     except DataError:
         raise
     except (OSError, ValueError, RecursionError) as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     return content
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
+def unreadable(path: Path, error: Exception) -> DataError:
+    """What to say of an annotation file that `json_stream` could not read."""
     if isinstance(error, OSError):
         return DataError(f'annotation file {path}: {error.strerror}')
     return DataError(f'annotation file {path} is not JSON: {error}')

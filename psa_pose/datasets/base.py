@@ -118,7 +118,7 @@ class TopdownDataset(Dataset[PoseBatch]):
             if self.on_error == 'raise':
                 raise
             warnings.warn(f'skipped: {error}', stacklevel=2)
-            return self._blank(index)
+            return self.blank(index)
         return _sample(
             results['crop'],
             results['keypoints'].astype(np.float32),
@@ -156,7 +156,7 @@ class TopdownDataset(Dataset[PoseBatch]):
             'lower_body': self._lower_body,
         }
 
-    def _blank(self, index: int) -> PoseBatch:
+    def blank(self, index: int) -> PoseBatch:
         """Stands in for a skipped person: weight 0 in the loss, left out of the results."""
         width, height = self.input_size
         k = self.info.num_keypoints

@@ -185,7 +185,7 @@ def _batch_bytes(dataset: Dataset[PoseBatch], batch_size: int) -> int:
     """Of a batch in shared memory; 0 where the dataset's samples are not known beforehand."""
     if not isinstance(dataset, TopdownDataset):
         return 0
-    sample = [np.asarray(field).nbytes for field in dataset._blank(0)]
+    sample = [np.asarray(field).nbytes for field in dataset.blank(0)]
     return workers.tensor_bytes([sum(packed_size(size * batch_size) for size in sample)])
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from psa_pose.datasets import json_stream
-from psa_pose.datasets.annotations import Persons
+from psa_pose.datasets.annotations import Persons, unreadable
 from psa_pose.datasets.base import TopdownDataset
 from psa_pose.datasets.persons import LARGEST, encoded
 from psa_pose.errors import DataError
@@ -97,10 +97,8 @@ def read_mpii_json(path: Path) -> list[dict[str, Any]]:
     """
     try:
         content = json_stream.whole(path)
-    except OSError as error:
-        raise DataError(f'annotation file {path}: {error.strerror}') from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f'annotation file {path} is not JSON: {error}') from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise unreadable(path, error) from None
     if isinstance(content, dict) and 'annotations' in content:
         raise DataError(f"{path} is in COCO's format: use type='CocoStyleDataset'")
     if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):

@@ -1,6 +1,5 @@
 """A file of predictions in COCO's keypoint result format as flat arrays, checked."""
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from psa_pose.datasets import json_stream
 from psa_pose.errors import ResultError
 from psa_pose.evaluation.coco_ap import MAX_DETECTIONS
 from psa_pose.evaluation.coco_oks import best_of_images
@@ -44,7 +44,7 @@ def read_results(path: Path, truth: GroundTruth) -> Detections:
         ResultError: it cannot be read, is empty, or is not about this ground truth.
     """
     try:
-        rows = json.loads(path.read_bytes())
+        rows = json_stream.whole(path)
     except OSError as error:
         raise ResultError(f'results {path}: {error.strerror}') from None
     except (ValueError, RecursionError) as error:
