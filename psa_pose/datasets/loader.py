@@ -109,10 +109,10 @@ class PoseDataLoader(DataLoader[PoseBatch]):
             workers.check_shared_memory(self)
         else:
             self._iterator._timeout = self.timeout
+        workers.watch(self)
         with workers.waiting_for(self):
             batches = super().__iter__()
         batches._timeout = POLL
-        workers.watch(self)
         waited = 0.0
         while True:
             try:

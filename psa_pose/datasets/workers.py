@@ -11,8 +11,11 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
+from types import FrameType
 from typing import Any, Protocol
 from weakref import WeakSet
+
+from torch.utils.data._utils import signal_handling
 
 from psa_pose.datasets import system
 from psa_pose.errors import WorkerError
@@ -71,23 +74,25 @@ def check_shared_memory(loader: Loader) -> None:
 
 
 def watch(loader: Loader) -> None:
-    """See to it that a dead worker of `loader` is told of when a batch is waited for.
+    """See to it that a dead worker of `loader` is told of where a batch is waited for, only there.
 
-    PyTorch raises wherever the main thread is when SIGCHLD comes, be it in writing a checkpoint.
-    To be called once the workers run, for that is when PyTorch sets its handler.
+    PyTorch raises wherever the main thread is when SIGCHLD comes: in writing a checkpoint, or
+    between taking a lock and the block that gives it back. To be called before the workers start.
     """
     _loaders.add(loader)
     if threading.current_thread() is not threading.main_thread():
         return
+    signal_handling._set_SIGCHLD_handler()
     theirs = signal.getsignal(signal.SIGCHLD)
     if not callable(theirs) or getattr(theirs, '__module__', None) == __name__:
         return
 
-    def handler(number: int, frame: Any) -> None:
+    def handler(number: int, frame: FrameType | None) -> None:
         try:
             theirs(number, frame)
         except RuntimeError as error:
-            if _waiting:
+            # Half a message was sent, and the rest is waited for; all other waits end by themselves
+            if _waiting and frame is not None and frame.f_code.co_name == '_recv':
                 raise explain(error, *_loaders) or error from None
 
     signal.signal(signal.SIGCHLD, handler)
@@ -125,13 +130,12 @@ def explain(error: BaseException, *loaders: Loader) -> WorkerError | None:
     if isinstance(error, WorkerError):
         return error
     text = str(error)
-    loader = loaders[0] if len(loaders) == 1 else None
     if found := re.search(r'worker \(pid(?:\(s\))? (\d+)', text):
         for loader in loaders:
             for worker in loader.workers:
                 if worker.pid == int(found[1]):
                     return _dead(worker, loader)
-        return _dead_at_start(text, int(found[1]), loaders)
+        return WorkerError(text)
     if len(loaders) != 1:
         return None
     loader = loaders[0]
@@ -159,23 +163,10 @@ def _is(error: BaseException, number: int) -> bool:
     return isinstance(error, OSError) and error.errno == number
 
 
-def _dead_at_start(text: str, pid: int, loaders: Sequence[Loader]) -> WorkerError:
-    """Of a worker that died before its loader had all of them, and so knows none yet."""
-    signals = {signal.strsignal(number): number for number in signal.valid_signals()}
-    found = re.search(r'killed by signal: ([^.]+)', text)
-    if len(loaders) != 1 or not found or found[1] not in signals:
-        return WorkerError(text)
-    who = f'a worker of {loaders[0].num_workers} (pid {pid}), just started,'
-    return _ended(who, -signals[found[1]], loaders[0])
-
-
 def _dead(worker: BaseProcess, loader: Loader) -> WorkerError:
     who = f'worker {list(loader.workers).index(worker)} of {loader.num_workers} (pid {worker.pid})'
     worker.join(1)  # PyTorch may know before its status can be read
-    return _ended(who, worker.exitcode, loader)
-
-
-def _ended(who: str, code: int | None, loader: Loader) -> WorkerError:
+    code = worker.exitcode
     if code is None or code >= 0:
         return WorkerError(f'{who} ended by itself with exit status {code}; {_alone()}')
     name = signal.Signals(-code).name

@@ -95,13 +95,6 @@ class TestDeath:
         assert 'was killed by SIGKILL' in report['message']
         assert report['batches'] == 6
 
-    def test_before_the_loader_knows_its_workers(self):
-        loader = SimpleNamespace(num_workers=4, workers=[])
-        text = 'DataLoader worker (pid 1088) is killed by signal: Killed. '  # PyTorch's
-        said = str(workers.explain(RuntimeError(text), loader))
-        assert said.startswith('a worker of 4 (pid 1088), just started, was killed by SIGKILL')
-        assert 'num_workers, now 4' in said
-
     def test_names_the_machine_s_memory(self):
         total = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9
         assert f'the machine has {total:.1f} GB' in system.memory()
