@@ -147,6 +147,7 @@ class OurSide:
     def run(self, fp16: bool = False) -> dict[str, Any]:
         from psa_pose.engine import build
         from psa_pose.engine.module import PoseModule
+        from psa_pose.engine.ranks import Ranks
         from psa_pose.engine.step import step_options
         from psa_pose.engine.trainer import build_trainer
         from psa_pose.models.checkpoints import load_checkpoint
@@ -159,7 +160,9 @@ class OurSide:
         estimator = build.build_model(cfg, dataset.info)
         load_checkpoint(estimator, self.weights, strict=True)
         metric = build.build_metric(cfg, 'val_evaluator', dataset)
-        trainer = build_trainer(cfg, step, logger=False, enable_checkpointing=False, plain=True)
+        trainer = build_trainer(
+            cfg, step, Ranks(), logger=False, enable_checkpointing=False, plain=True
+        )
         clock = Clock()
         loader = build.build_loader(cfg, 'val_dataloader', dataset, trainer)
         plain = type(dataset).__getitem__

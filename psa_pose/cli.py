@@ -1,8 +1,10 @@
 """The command line: `psa-pose train CONFIG` and `tools/train.py CONFIG` are this code."""
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,12 @@ from psa_pose.errors import ConfigError, PSAPoseError
 
 if TYPE_CHECKING:
     from mmengine.config import Config
+
+    from psa_pose.engine.ranks import Ranks
+
+
+# PyTorch's warnings of a lost connection are twenty lines each; the error says it in one.
+os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,7 +40,14 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser('train', help='train a model', description='Train a model.')
     train.set_defaults(command=_train)
     _common(train)
-    train.add_argument('--resume', action='store_true', help='go on from the last checkpoint')
+    train.add_argument(
+        '--resume',
+        nargs='?',
+        const=True,
+        default=False,
+        choices=['auto'],
+        help="go on from the last checkpoint; 'auto': if there is one, or else start",
+    )
     train.add_argument('--load-from', metavar='CKPT', help='start from these weights')
     train.add_argument(
         '--amp',
@@ -202,31 +217,51 @@ def _load(args: argparse.Namespace, options: Sequence[str] = ()) -> 'Config':
     return cfg
 
 
+@contextmanager
+def _joined(
+    args: argparse.Namespace, options: Sequence[str] = ()
+) -> 'Iterator[tuple[Config, Ranks]]':
+    """The config, and the processes of this run, which have met; an error ends them all."""
+    from psa_pose.engine.ranks import DistOptions, Ranks, dist_options, read_launch
+
+    waits, error = DistOptions(), None
+    try:
+        cfg = _load(args, options)
+        waits = dist_options(cfg)
+    except (PSAPoseError, OSError) as caught:
+        error = caught
+    with Ranks(read_launch(), waits) as ranks:
+        if error:  # not before the ranks have met: one of them says it, and all end
+            raise error
+        yield cfg, ranks
+
+
 def _train(args: argparse.Namespace) -> None:
     from psa_pose.engine.train import train
 
-    if args.resume and args.load_from:
+    if args.resume is True and args.load_from:
         raise ConfigError('--resume goes on with the weights of the run: leave out --load-from')
-    cfg = _load(args, ['optim_wrapper.type=AmpOptimWrapper'] if args.amp else [])
-    if args.resume:
-        cfg.load_from = None  # the run has started from it already
-    if args.load_from:
-        cfg.load_from = args.load_from
-    train(cfg, resume=args.resume, dry_run=args.dry_run)
+    options = ['optim_wrapper.type=AmpOptimWrapper'] if args.amp else []
+    with _joined(args, options) as (cfg, ranks):
+        if args.load_from:
+            cfg.load_from = args.load_from
+        train(cfg, resume=args.resume, dry_run=args.dry_run, ranks=ranks)
 
 
 def _test(args: argparse.Namespace) -> None:
     from psa_pose.engine.evaluate import test
 
-    test(
-        _load(args),
-        args.checkpoint,
-        out=args.out,
-        metrics_file=args.metrics,
-        show_dir=args.show_dir,
-        boxes=args.boxes,
-        box_thr=args.box_thr,
-    )
+    with _joined(args) as (cfg, ranks):
+        test(
+            cfg,
+            args.checkpoint,
+            out=args.out,
+            metrics_file=args.metrics,
+            show_dir=args.show_dir,
+            boxes=args.boxes,
+            box_thr=args.box_thr,
+            ranks=ranks,
+        )
 
 
 def _info(args: argparse.Namespace) -> None:

@@ -31,6 +31,10 @@ class TrainingError(PSAPoseError, RuntimeError):
     """Training cannot go on; says since when, on which images, and which checkpoint is good."""
 
 
+class LaunchError(PSAPoseError, RuntimeError):
+    """The processes of a run do not come together; says which of them, and where."""
+
+
 class WorkerError(PSAPoseError, RuntimeError):
     """A worker process of a loader died, hangs or has no memory to work in; says what to do.
 

@@ -1,8 +1,10 @@
 """What all datasets of single persons share: a person's crop, reproducible, and bad images."""
 
 import warnings
+import zlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -98,6 +100,14 @@ class TopdownDataset(Dataset[PoseBatch]):
 
     def __len__(self) -> int:
         return len(self.persons)
+
+    def fingerprint(self) -> str:
+        """A line for each field of the persons: the same for the same annotations."""
+        lines = [f'{len(self)} persons', *self.info.names]
+        for field in fields(self.persons):
+            content = getattr(self.persons, field.name).tobytes()
+            lines.append(f'{field.name} {zlib.crc32(content):08x}')
+        return '\n'.join(lines)
 
     @property
     def image_ids(self) -> np.ndarray:

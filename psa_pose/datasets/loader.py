@@ -60,6 +60,8 @@ class PoseDataLoader(DataLoader[PoseBatch]):
             raise ValueError(
                 f'a batch of {batch_size} x {ranks} is larger than the dataset of {size} persons'
             )
+        if not train and size < ranks:
+            raise ValueError(f'{size} persons cannot be shared by {ranks} processes')
         if timeout < 0:
             raise ValueError(f'timeout must be at least 0 (for ever), got {timeout}')
         self.batch_bytes = _batch_bytes(dataset, batch_size)

@@ -107,25 +107,28 @@ class EpochBatches:
 class RankBatches:
     """A rank's share of an evaluation: each person once, none twice, image by image.
 
+    Whole batches are shared out, which are the same for any number of ranks: what a network makes
+    of a person depends, in the last bits, on the size of the batch.
+
     Args:
         images: (P,) which image each person is in; any numbers.
-        batch_size: of one rank.
+        batch_size: of one rank; smaller where a rank would otherwise be left without a batch.
         rank: of this process.
         ranks: how many processes share the evaluation.
     """
 
     def __init__(self, images: np.ndarray, batch_size: int, rank: int, ranks: int) -> None:
-        order = np.argsort(images, kind='stable')
-        self.mine = np.array_split(order, ranks)[rank]
+        self.order = np.argsort(images, kind='stable')
         self.images = images
-        self.batch_size = batch_size
+        self.batch_size = max(min(batch_size, len(images) // ranks), 1)
+        self.mine = np.array_split(np.arange(0, len(images), self.batch_size), ranks)[rank]
 
     def __len__(self) -> int:
-        return -(-len(self.mine) // self.batch_size)
+        return len(self.mine)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        for first in range(0, len(self.mine), self.batch_size):
-            persons = self.mine[first : first + self.batch_size]
+        for first in self.mine:
+            persons = self.order[first : first + self.batch_size]
             image = self.images[persons]
             again = [*(image[:-1] == image[1:]).tolist(), False]  # the next batch is another's
             yield [SampleKey(p, None, a) for p, a in zip(persons.tolist(), again, strict=True)]

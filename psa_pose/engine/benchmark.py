@@ -18,6 +18,7 @@ from rich.table import Table
 from psa_pose.datasets import PoseDataLoader, TopdownDataset
 from psa_pose.engine import build
 from psa_pose.engine.module import PoseModule
+from psa_pose.engine.ranks import Ranks
 from psa_pose.engine.step import step_options
 from psa_pose.engine.train import make_optimizer, scaled_optimizer
 from psa_pose.engine.trainer import build_trainer
@@ -42,7 +43,6 @@ def benchmark(cfg: Config, seconds: float = 60, json_file: Path | None = None) -
     """
     L.seed_everything(build.seed(cfg), verbose=False)
     cfg = Config(cfg._cfg_dict.copy())
-    cfg.trainer = {**(cfg.get('trainer') or {}), 'devices': 1, 'num_nodes': 1, 'strategy': 'auto'}
     cfg.train_cfg = {**(cfg.get('train_cfg') or {}), 'max_epochs': 1 << 20}  # the clock says when
     dataset = build.build_dataset(cfg, 'train_dataloader')
     module, trainer = _module(cfg, dataset), _trainer(cfg)
@@ -77,7 +77,7 @@ class _NoMetric:
 
 def _trainer(cfg: Config) -> L.Trainer:
     options = {'logger': False, 'enable_checkpointing': False, 'limit_val_batches': 0}
-    return build_trainer(cfg, step_options(cfg), plain=True, **options)
+    return build_trainer(cfg, step_options(cfg), Ranks(), plain=True, **options)
 
 
 def _data(loader: PoseDataLoader, dataset: TopdownDataset, seconds: float) -> dict[str, Any]:

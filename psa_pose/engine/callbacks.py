@@ -15,14 +15,16 @@ from torch import Tensor
 from psa_pose.datasets import PoseDataLoader
 from psa_pose.engine.module import PoseModule
 from psa_pose.engine.nonfinite import NonFiniteGuard
+from psa_pose.engine.ranks import Ranks
 
 
 class TrainLog(L.Callback):
     """Loss, learning rate, samples a second, share of time waiting for data, time left.
 
     They go to the loggers and the progress bar, and as a line to a stream that is no terminal.
-    The loss is read from the device only when it is shown, and nothing goes back to it: Lightning's
-    `log` would keep the values there, and its progress bar would read them again and again.
+    The loss is the latest batch's, over all ranks. It is read from the device only when it is
+    shown, and nothing goes back to it: Lightning's `log` would keep the values there, and its
+    progress bar would read them again and again.
 
     Args:
         interval: steps between two readings.
@@ -91,6 +93,9 @@ class TrainLog(L.Callback):
 
     def _read(self, trainer: L.Trainer, last_loss: Tensor) -> None:
         now = time.perf_counter()
+        if trainer.world_size > 1:
+            last_loss = last_loss / trainer.world_size
+            torch.distributed.all_reduce(last_loss)
         # One wait for the device.
         loss, *flags = torch.stack([last_loss, *self.guard.pending()]).tolist()
         step, elapsed = trainer.global_step, now - self.window_started
@@ -149,6 +154,39 @@ class DataPosition(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.loader.load_state_dict(state_dict)
+
+
+class Whereabouts(L.Callback):
+    """Notes what this rank does, for the others to say where it hangs."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self.ranks = ranks
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.ranks.at(f'in step {trainer.global_step + 1}')
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        self.ranks.at(f'waiting for data after step {trainer.global_step}')
+
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.ranks.at('evaluating')
+
+    def on_test_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.ranks.at('evaluating')
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self.ranks.at('saving a checkpoint')
 
 
 class SkipReport(L.Callback):

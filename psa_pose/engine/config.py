@@ -22,6 +22,8 @@ KEYS = {
     'optim_wrapper',
     'param_scheduler',
     'env_cfg',
+    'sync_bn',
+    'model_wrapper_cfg',
     'compile',
     'custom_hooks',
     'auto_scale_lr',

@@ -5,11 +5,10 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor
 
+from psa_pose.engine.fsdp2 import FSDP2Strategy, own, share
 from psa_pose.engine.module import PoseModule
-from psa_pose.errors import ConfigError
 from psa_pose.registry import HOOKS
 
 EMA_TYPES = ('ExponentialMovingAverage', 'ExpMomentumEMA')
@@ -66,11 +65,8 @@ class EMAHook(L.Callback):
         return f'{self.ema_type}, momentum {self.momentum:g}'
 
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
-            name = type(trainer.strategy).__name__
-            raise ConfigError(f'custom_hooks: EMAHook needs whole weights on a rank, not {name}')
         self._average = {
-            name: self._average.get(name, value).to(value.device, copy=True)
+            name: share(self._average.get(name, value), value).to(value.device, copy=True)
             for name, value in module.state_dict().items()
         }
 
@@ -78,12 +74,14 @@ class EMAHook(L.Callback):
         assert isinstance(module, PoseModule)
         self._seen = trainer.global_step
         weights = {name for name, _ in module.estimator.named_parameters()}
-        now = module.state_dict()  # shares memory with the network from here to the end
+        # Shares memory with the network from here to the end.
+        now = {name: own(value) for name, value in module.state_dict().items()}
+        average = {name: own(value) for name, value in self._average.items()}
         averaged = [n for n in now if n in weights or self.update_buffers]
         averaged = [n for n in averaged if now[n].is_floating_point()]
-        self._averaged = [self._average[n] for n in averaged], [now[n] for n in averaged]
+        self._averaged = [average[n] for n in averaged], [now[n] for n in averaged]
         copied = now.keys() - set(averaged)
-        self._copied = [self._average[n] for n in copied], [now[n] for n in copied]
+        self._copied = [average[n] for n in copied], [now[n] for n in copied]
 
     @torch.no_grad()
     def on_train_batch_end(
@@ -135,7 +133,10 @@ class EMAHook(L.Callback):
     def on_save_checkpoint(
         self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        pair = [self._average, checkpoint['state_dict']]
+        average = self._average
+        if isinstance(trainer.strategy, FSDP2Strategy):
+            average = trainer.strategy.whole(average)
+        pair = [average, checkpoint['state_dict']]
         average, current = reversed(pair) if self._swapped else pair
         checkpoint['state_dict'], checkpoint['current_model_state'] = average, current
 

@@ -8,7 +8,9 @@ from typing import Any
 from mmengine.config import Config
 
 from psa_pose.engine import build
+from psa_pose.engine.callbacks import Whereabouts
 from psa_pose.engine.module import PoseModule
+from psa_pose.engine.ranks import Ranks, dist_options, read_launch, what_runs
 from psa_pose.engine.signals import stopped_by_signals
 from psa_pose.engine.step import step_options
 from psa_pose.engine.trainer import build_trainer
@@ -29,6 +31,7 @@ def test(
     show_dir: Path | None = None,
     boxes: str | None = None,
     box_thr: float | None = None,
+    ranks: Ranks | None = None,
 ) -> dict[str, Any]:
     """Evaluate a checkpoint; where there are no annotations, only write its predictions.
 
@@ -40,6 +43,7 @@ def test(
         show_dir: where to write pictures of the predictions.
         boxes: a file of detections or 'gt', ground truth, instead of the config's `bbox_file`.
         box_thr: instead of the config's `box_score_thr`.
+        ranks: the processes that share the evaluation; otherwise those that a launcher started.
 
     Returns:
         See `CocoMetric.compute`; without annotations `boxes` alone.
@@ -47,8 +51,20 @@ def test(
     Raises:
         ConfigError: no annotations and no `out`: nothing would come of the evaluation.
     """
+    if ranks is None:
+        with Ranks(read_launch(), dist_options(cfg)) as ranks:
+            return test(
+                cfg,
+                checkpoint,
+                out=out,
+                metrics_file=metrics_file,
+                show_dir=show_dir,
+                boxes=boxes,
+                box_thr=box_thr,
+                ranks=ranks,
+            )
     for folder in (out and out.parent, metrics_file and metrics_file.parent, show_dir):
-        if folder:  # before an evaluation whose results could not be kept
+        if folder and ranks.first:  # before an evaluation whose results could not be kept
             folder.mkdir(parents=True, exist_ok=True)
     name = 'test' if 'test_dataloader' in cfg else 'val'
     evaluator = 'test_evaluator' if 'test_evaluator' in cfg else 'val_evaluator'
@@ -56,7 +72,7 @@ def test(
     step = step_options(cfg)
     dataset = build.build_dataset(cfg, f'{name}_dataloader')
     estimator = build.build_model(cfg, dataset.info)
-    print(load_checkpoint(estimator, checkpoint, strict=True))
+    report = load_checkpoint(estimator, checkpoint, strict=True)
     metric = build.build_metric(cfg, evaluator, dataset)
     if not metric.has_truth and not out:
         raise ConfigError(
@@ -64,16 +80,27 @@ def test(
             'a file for the predictions with --out'
         )
     trainer = build_trainer(
-        cfg, step, logger=False, enable_checkpointing=False, plain=not sys.stderr.isatty()
+        cfg,
+        step,
+        ranks,
+        logger=False,
+        enable_checkpointing=False,
+        plain=not sys.stderr.isatty(),
+        callbacks=[Whereabouts(ranks)],
     )
     loader = build.build_loader(cfg, f'{name}_dataloader', dataset, trainer)
     module = PoseModule(estimator, metric, step)
-    if trainer.is_global_zero:
+    if ranks.first:
+        print(report)
         left_out = f'; left out: {dataset.boxes_left_out}' if dataset.boxes_left_out else ''
         print(f'boxes     {dataset.boxes}{left_out}', flush=True)
-    with stopped_by_signals(''):
+    ranks.same(
+        {**what_runs(cfg), 'persons to evaluate': dataset.fingerprint(), 'checkpoint': str(report)}
+    )
+    ranks.begin(trainer.strategy.root_device)
+    with stopped_by_signals(ranks, ''):
         trainer.test(module, loader, verbose=False)
-    if trainer.is_global_zero:
+    if ranks.first:
         if metric.has_truth:
             print_results(cfg, module)
         else:

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from psa_pose.engine.fsdp2 import FSDP2Strategy, share
 from psa_pose.engine.optim import Schedule, lr_factor
 from psa_pose.engine.param_groups import ParamGroup, param_groups
 from psa_pose.engine.step import StepOptions
@@ -69,6 +70,10 @@ class PoseModule(L.LightningModule):
         self.skipped = 0
         self.persons: deque[np.ndarray] = deque(maxlen=64)  # of the latest batches
         self._predicted: list[tuple[Tensor, ...]] = []
+
+    def configure_model(self) -> None:
+        if isinstance(self.trainer.strategy, FSDP2Strategy):
+            self.trainer.strategy.shard(self.estimator)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         assert self.make_optimizer is not None, 'built for evaluation only'
@@ -204,6 +209,8 @@ class PoseModule(L.LightningModule):
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
+        like = self.state_dict()
+        state_dict = {name: share(value, like.get(name)) for name, value in state_dict.items()}
         return self.estimator.load_state_dict(state_dict, strict, assign)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

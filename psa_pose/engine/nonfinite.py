@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from psa_pose.datasets import TopdownDataset
 from psa_pose.engine.resume import kept
+from psa_pose.engine.sync_bn import is_synchronised
 from psa_pose.errors import TrainingError
 
 IMAGES = 8  # named in a message
@@ -26,6 +27,10 @@ class NonFiniteGuard(L.Callback):
     it where the log reads the loss, so a run ends up to one log interval late, with weights that
     are still good. An optimizer that is not fused cannot decide there, and is waited for. Under
     float16 it is the loss that counts: gradients that overflow are the loss scale's business.
+
+    Several ranks skip a step together. On the way they make BatchNorm's running statistics one,
+    their mean, where each rank normalises by its own batch: evaluations, averages and checkpoints
+    see the same on all of them.
 
     Args:
         max_in_row: such steps, one after the other, end the run; 0 for never.
@@ -41,13 +46,13 @@ class NonFiniteGuard(L.Callback):
         self._flags: list[Tensor] = []  # of each step since the last reading, on the device
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        buffers = [
-            buffer
+        norms = [
+            part
             for part in module.modules()
-            if isinstance(part, nn.modules.batchnorm._BatchNorm)
-            for buffer in (part.running_mean, part.running_var)
-            if buffer is not None
+            if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.training
         ]
+        self._alike = all(map(is_synchronised, norms))  # on all ranks
+        buffers = [b for n in norms for b in (n.running_mean, n.running_var) if b is not None]
         self._buffers = buffers
         self._kept = torch.cat([b.flatten() for b in buffers]) if buffers else None
         if self._kept is not None:  # views of one tensor: few kernels, whatever their number
@@ -66,13 +71,16 @@ class NonFiniteGuard(L.Callback):
             found = (~torch.isfinite(module.last_loss)).float()
         else:
             found = _nonfinite(optimizer, module.last_loss.device)
+        now = torch.cat([b.flatten() for b in self._buffers] or [found.new_empty(0)])
         if trainer.world_size > 1:
-            torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+            shared = found.view(1) if self._alike else torch.cat([found.view(1), now])
+            torch.distributed.all_reduce(shared)
+            found = (shared[0] > 0).float()
+            now = now if self._alike else shared[1:] / trainer.world_size
         self._flags.append(found)
         if not scaled:
             _skip(optimizer, found)
         if self._kept is not None:
-            now = torch.cat([b.flatten() for b in self._buffers])
             torch.where(found.bool(), self._kept, now, out=self._kept)
             torch._foreach_copy_(self._buffers, self._parts)
 

@@ -23,6 +23,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import distributed
 
+from psa_pose.engine.ranks import Ranks
 from psa_pose.errors import WorkerError
 
 SIGNALS = [
@@ -44,12 +45,12 @@ class Stopped(BaseException):
 class StopRequest:
     """Notes signals while it is entered, and lets all ranks stop at the same step."""
 
-    def __init__(self) -> None:
+    def __init__(self, ranks: Ranks) -> None:
+        self.ranks = ranks
         self.number = 0  # of the signal
         self.has_stepped = False
         self._since = 0.0
         self._before: dict[int, Any] = {}
-        self._group: Any = None
         self._asked: Any = None  # the ranks' question under way, and where its answer will stand
         self._answer = torch.zeros(1, dtype=torch.int64)
 
@@ -69,42 +70,38 @@ class StopRequest:
                 signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        launched = int(os.environ.get('WORLD_SIZE', 1)) > 1
-        if self.number and launched and time.monotonic() - self._since < SAME:
+        if self.number and self.ranks.several and time.monotonic() - self._since < SAME:
             return
         if self.number or not self.has_stepped:
             how = 'at once' if self.number else 'before its first step'
-            _say(f'stopped by {signal.Signals(number).name} {how}')
+            self._say(f'stopped by {signal.Signals(number).name} {how}')
             os._exit(128 + number)
         self.number, self._since = number, time.monotonic()
-        _say(
+        self._say(
             f'{signal.Signals(number).name}: saving at the next step, then the run ends; '
             'a second signal ends it at once'
         )
 
     def start(self, trainer: L.Trainer) -> None:
-        """Once the process group is there; collective."""
+        """Once Lightning has set itself up."""
         self._listen()  # Lightning has put a handler of its own over SIGTERM's
-        if trainer.world_size > 1:
-            # Lightning asks the device at every batch whether rank 0 was stopped, and waits.
-            loop = trainer.fit_loop.epoch_loop
-            loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
-            if self._group is None:
-                self._group = distributed.new_group(backend='gloo')
+        # And asks the device at every batch whether rank 0 was stopped, and waits for it.
+        loop = trainer.fit_loop.epoch_loop
+        loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
     def agreed(self) -> bool:
         """Whether to stop after this step; collective.
 
         Several ranks agree through host memory and a step late: nobody waits for a device.
         """
-        if self._group is None:
+        if not self.ranks.several:
             return self.number != 0
         if self.finish():
             self.number = int(self._answer)
             return True
         self._answer = torch.full((1,), self.number)
         self._asked = distributed.all_reduce(
-            self._answer, distributed.ReduceOp.MAX, self._group, async_op=True
+            self._answer, distributed.ReduceOp.MAX, self.ranks.control, async_op=True
         )
         return False
 
@@ -119,29 +116,30 @@ class StopRequest:
     def exception(self) -> Stopped:
         return Stopped(self.number)
 
+    def _say(self, line: str) -> None:
+        """From a handler, where `print` may be in the middle of another line."""
+        if self.ranks.first:
+            os.write(2, f'\n{line}\n'.encode())
+
 
 @contextmanager
-def stopped_by_signals(advice: str) -> Iterator[None]:
+def stopped_by_signals(ranks: Ranks, advice: str) -> Iterator[None]:
     """Turn a stop by a signal into a message and an exit status."""
     try:
         yield
     except Stopped as stop:
-        _leave(stop.number, advice)
+        _leave(stop.number, ranks, advice)
     except (SIGTERMException, WorkerError) as error:
         if isinstance(error, WorkerError) and error.signal != signal.SIGTERM:
             raise  # a scheduler sends SIGTERM to all processes, and the workers may be first
-        _leave(signal.SIGTERM, advice)
+        _leave(signal.SIGTERM, ranks, advice)
     except (KeyboardInterrupt, SystemExit):  # Lightning's, in an evaluation
-        _leave(signal.SIGINT, advice)
+        _leave(signal.SIGINT, ranks, advice)
 
 
-def _leave(number: int, advice: str) -> None:
-    by = 'interrupted' if number == signal.SIGINT else f'stopped by {signal.Signals(number).name}'
-    print(f'{by}{advice}', file=sys.stderr)
+def _leave(number: int, ranks: Ranks, advice: str) -> None:
+    if ranks.first:
+        name = signal.Signals(number).name
+        by = 'interrupted' if number == signal.SIGINT else f'stopped by {name}'
+        print(f'{by}{advice}', file=sys.stderr)
     raise SystemExit(128 + number) from None
-
-
-def _say(line: str) -> None:
-    """From a handler, where `print` may be in the middle of another line."""
-    if os.environ.get('RANK', '0') == '0':
-        os.write(2, f'\n{line}\n'.encode())

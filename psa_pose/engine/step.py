@@ -23,6 +23,7 @@ from psa_pose.engine.build import known_keys, truth, whole_number
 from psa_pose.errors import ConfigError, nearest
 from psa_pose.registry import check_arguments
 
+WRAPPER = 'model_wrapper_cfg'
 WRAPPERS = ('OptimWrapper', 'AmpOptimWrapper')
 PRECISIONS = {'float32': '32-true', 'bfloat16': 'bf16-mixed', 'float16': '16-mixed'}
 MOVED = {
@@ -38,6 +39,11 @@ MOVED = {
     'log_every_n_steps': 'default_hooks.logger.interval',
     'callbacks': 'custom_hooks',
     'default_root_dir': 'work_dir',
+    'devices': 'the processes that a launcher starts (torchrun --nproc_per_node=N, srun), one a '
+    'GPU; which GPUs: CUDA_VISIBLE_DEVICES',
+    'num_nodes': 'the nodes that a launcher starts processes on (torchrun --nnodes=N, srun -N)',
+    'strategy': 'model_wrapper_cfg',
+    'sync_batchnorm': "sync_bn='torch'",
 }
 """What Lightning's Trainer takes and a config says elsewhere: one thing has one place."""
 
@@ -56,6 +62,7 @@ class StepOptions:
         cudnn_benchmark: try cuDNN's algorithms at the first sight of a shape.
         deterministic: only algorithms that give the same bits every time.
         compile: keywords of `torch.compile` for the training step; None leaves it eager.
+        sharded: ranks share the weights out among them, see `psa_pose.engine.fsdp2`.
     """
 
     device: str = 'cpu'
@@ -67,6 +74,7 @@ class StepOptions:
     cudnn_benchmark: bool = True
     deterministic: bool = False
     compile: Mapping[str, Any] | None = None
+    sharded: bool = False
 
     def trainer_arguments(self) -> dict[str, Any]:
         """For `lightning.Trainer`."""
@@ -87,6 +95,8 @@ class StepOptions:
             and not {'fused', 'foreach', 'differentiable'} & set(options)
             # A fused step takes the loss scale out by itself: too late for clipping.
             and not (self.dtype == 'float16' and self.clip)
+            # PyTorch has a fused step of shards for Adam and AdamW.
+            and not (self.sharded and issubclass(optimizer, torch.optim.SGD))
         )
 
     def __str__(self) -> str:
@@ -113,7 +123,9 @@ def step_options(cfg: Config) -> StepOptions:
         ('type', 'optimizer', 'paramwise_cfg', 'dtype', 'clip_grad', 'accumulative_counts'),
         'optim_wrapper',
     )
-    env = known_keys(cfg.get('env_cfg'), ('cudnn_benchmark', 'channels_last'), 'env_cfg')
+    env = known_keys(
+        cfg.get('env_cfg'), ('cudnn_benchmark', 'channels_last', 'dist_cfg'), 'env_cfg'
+    )
     randomness = cfg.get('randomness') or {}
     val_cfg = known_keys(cfg.get('val_cfg'), ('fp16',), 'val_cfg')
     device = _device(known_keys(cfg.get('trainer'), None, 'trainer'))
@@ -130,6 +142,7 @@ def step_options(cfg: Config) -> StepOptions:
         cudnn_benchmark=truth(env.get('cudnn_benchmark', True), 'env_cfg.cudnn_benchmark'),
         deterministic=truth(randomness.get('deterministic', False), 'randomness.deterministic'),
         compile=_compile(cfg.get('compile')),
+        sharded=known_keys(cfg.get(WRAPPER), None, WRAPPER).get('type') == 'FSDP2',
     )
 
 

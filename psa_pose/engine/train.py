@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -21,9 +21,11 @@ from psa_pose.engine.module import PoseModule
 from psa_pose.engine.nonfinite import NonFiniteGuard
 from psa_pose.engine.optim import build_schedules
 from psa_pose.engine.param_groups import REST, ParamGroup, new_of, new_parameters, param_groups
+from psa_pose.engine.ranks import Ranks, dist_options, read_launch, what_runs
 from psa_pose.engine.resume import kept, newest_whole
 from psa_pose.engine.signals import StopRequest, stopped_by_signals
 from psa_pose.engine.step import StepOptions, step_options
+from psa_pose.engine.sync_bn import sync_batch_norms
 from psa_pose.engine.trainer import log_interval, training_trainer
 from psa_pose.errors import CheckpointError, ConfigError
 from psa_pose.evaluation import PoseMetric
@@ -31,23 +33,34 @@ from psa_pose.models.checkpoints import load_checkpoint, load_progress
 from psa_pose.registry import OPTIMIZERS, config_path
 
 
-def train(cfg: Config, *, resume: bool = False, dry_run: bool = False) -> Path:
+def train(
+    cfg: Config,
+    *,
+    resume: bool | Literal['auto'] = False,
+    dry_run: bool = False,
+    ranks: Ranks | None = None,
+) -> Path:
     """Train as the config says.
 
     Args:
         cfg: see `configs/`; `work_dir` and `load_from` are read from it.
-        resume: go on from the newest checkpoint of `work_dir` that is whole.
+        resume: go on from the newest checkpoint of `work_dir` that is whole; 'auto' starts anew
+            where there is none at all.
         dry_run: build everything, run one batch of each loader, print what was found.
+        ranks: the processes that train together; otherwise those that a launcher started.
 
     Returns:
         The last checkpoint's path (of a dry run: the work dir).
     """
+    if ranks is None:
+        with Ranks(read_launch(), dist_options(cfg)) as ranks:
+            return train(cfg, resume=resume, dry_run=dry_run, ranks=ranks)
     L.seed_everything(build.seed(cfg), verbose=False)
     work_dir = Path(cfg.work_dir)
     folder = work_dir / 'checkpoints'
     last = folder / 'last.ckpt'
-    _check_work_dir(work_dir, last, resume, dry_run)
-    start, damaged = newest_whole(folder) if resume else (last, {})
+    start, damaged = _start(folder, resume, dry_run, ranks)
+    resume = start is not None
     step, hooks, still = step_options(cfg), build.build_hooks(cfg), frozen_names(cfg)
 
     train_set = build.build_dataset(cfg, 'train_dataloader')
@@ -55,19 +68,21 @@ def train(cfg: Config, *, resume: bool = False, dry_run: bool = False) -> Path:
     estimator = build.build_model(cfg, train_set.info)
     metric = build.build_metric(cfg, 'val_evaluator', val_set)
     _check_trainable(train_set, metric)
-    progress = load_progress(estimator, start) if resume else None
+    progress = load_progress(estimator, start) if start else None
     reports = [] if resume else [estimator.init_weights()]
     if cfg.get('load_from') and not resume:
         reports.append(load_checkpoint(estimator, cfg.load_from))
+    sync_batch_norms(estimator, cfg, ranks.launch.ranks, step.device)
     frozen = freeze(estimator, still)
 
     plain = not sys.stderr.isatty()
-    stop = StopRequest()
+    stop = StopRequest(ranks)
     trainer = training_trainer(
         cfg,
         metric,
         step,
         stop,
+        ranks,
         plain=plain,
         dry_run=dry_run,
         resumed_step=progress['global_step'] if progress else None,
@@ -82,7 +97,7 @@ def train(cfg: Config, *, resume: bool = False, dry_run: bool = False) -> Path:
     lr_text += _parts_text(groups, frozen_text(estimator, still))
     make, schedules = partial(make_optimizer, options), _schedules(cfg)
     module = PoseModule(estimator, metric, step, make, schedules, lr_text, groups, frozen)
-    if progress:
+    if progress and start:
         _check_same_optimizer(progress, lr_text, start)
         _check_same_average(progress, hooks, start)
     guard = NonFiniteGuard(_max_nonfinite(cfg), train_set, folder)
@@ -90,7 +105,15 @@ def train(cfg: Config, *, resume: bool = False, dry_run: bool = False) -> Path:
     # All of them before the checkpoints, which may end the run within a step.
     trainer.callbacks[:0] = [*hooks, guard, log, DataPosition(train_loader)]  # type: ignore[attr-defined]
 
-    if trainer.is_global_zero:
+    ranks.same(
+        {
+            **what_runs(cfg),
+            'persons to train on': train_set.fingerprint(),
+            'persons to evaluate': val_set.fingerprint(),
+            'starting weights': '\n'.join(map(str, filter(None, reports))),
+        }
+    )
+    if ranks.first:
         parameters = sum(p.numel() for p in estimator.parameters()) / 1e6
         print(f'train     {len(train_set)} persons of {train_set.ann_file}')
         print(f'evaluate  {len(val_set)} persons of {val_set.ann_file}, boxes: {metric.boxes}')
@@ -111,18 +134,22 @@ def train(cfg: Config, *, resume: bool = False, dry_run: bool = False) -> Path:
         for hook in hooks:
             print(f'hook      {type(hook).__name__}: {hook}')
         print(f'work dir  {work_dir}', flush=True)
+        if ranks.several:
+            print(f'ranks     {ranks}', flush=True)
         if not dry_run:
             cfg.dump(work_dir / 'config.py')
-            set_aside(damaged, start)
+            if start:
+                set_aside(damaged, start)
 
+    ranks.begin(trainer.strategy.root_device)
     # A dry run of a resumed one tries its weights, not its position: that lies behind one epoch.
-    ckpt_path = start if resume and not dry_run else None
-    with stopped_by_signals('; go on with --resume'):
+    ckpt_path = start if not dry_run else None
+    with stopped_by_signals(ranks, '; go on with --resume'):
         with stop:
             trainer.fit(module, train_loader, val_loader, ckpt_path=ckpt_path, weights_only=True)
         if not dry_run and not module.metrics:  # a run that was already complete
             trainer.validate(module, val_loader, verbose=False)
-    if not trainer.is_global_zero:
+    if not ranks.first:
         return last
     if dry_run:
         print(
@@ -176,13 +203,24 @@ def _parts_text(groups: Sequence[ParamGroup], frozen: str) -> str:
     return ''.join([*lines, *([f'\n  frozen {frozen}'] if frozen else [])])
 
 
-def _check_work_dir(work_dir: Path, last: Path, resume: bool, dry_run: bool) -> None:
-    if not resume and not dry_run and (last.is_file() or kept(last.parent)):
-        raise CheckpointError(
-            f'{last.parent} already holds a run: go on with --resume, or name another --work-dir'
-        )
-    if not dry_run:
-        work_dir.mkdir(parents=True, exist_ok=True)  # before hours are spent on what cannot be kept
+def _start(
+    folder: Path, resume: bool | Literal['auto'], dry_run: bool, ranks: Ranks
+) -> tuple[Path | None, dict[Path, str]]:
+    """The checkpoint to go on from, if any, and the damaged ones after it; rank 0 looks."""
+    start: Path | None = None
+    damaged: dict[Path, str] = {}
+    if ranks.first:
+        there = (folder / 'last.ckpt').is_file() or bool(kept(folder))
+        if resume and (there or resume != 'auto'):
+            start, damaged = newest_whole(folder)
+        elif there and not dry_run:
+            raise CheckpointError(
+                f'{folder} already holds a run: go on with --resume, or name another --work-dir'
+            )
+        if not dry_run:  # before hours are spent on what cannot be kept
+            folder.parent.mkdir(parents=True, exist_ok=True)
+    name = ranks.from_first(str(start or ''))
+    return (Path(name) if name else None), damaged
 
 
 def _max_nonfinite(cfg: Config) -> int:

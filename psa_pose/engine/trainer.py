@@ -1,7 +1,6 @@
 """Lightning's Trainer from a config: its callbacks and its logger."""
 
 import logging
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,14 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from mmengine.config import Config
 
 from psa_pose.engine.build import known_keys, truth, whole_number
-from psa_pose.engine.callbacks import ProgressBar, SkipReport
+from psa_pose.engine.callbacks import ProgressBar, SkipReport, Whereabouts
 from psa_pose.engine.checkpoint_io import SAVE_ERROR_POLICIES, AtomicCheckpointIO
 from psa_pose.engine.checkpointing import RotatingCheckpoint
 from psa_pose.engine.memory import keep_large_blocks
+from psa_pose.engine.ranks import LaunchEnvironment, Ranks
 from psa_pose.engine.signals import StopRequest
 from psa_pose.engine.step import StepOptions, check_moved
+from psa_pose.engine.strategy import build_strategy
 from psa_pose.errors import ConfigError, nearest
 from psa_pose.evaluation import PoseMetric
 from psa_pose.registry import check_arguments, config_path
@@ -51,6 +52,7 @@ def training_trainer(
     metric: PoseMetric,
     step: StepOptions,
     stop: StopRequest,
+    ranks: Ranks,
     *,
     plain: bool,
     dry_run: bool,
@@ -63,6 +65,7 @@ def training_trainer(
         metric: says which numbers there are to choose the best checkpoint by.
         step: how a step is computed.
         stop: says whether a signal asks to stop.
+        ranks: the processes that train.
         plain: lines instead of a progress bar.
         dry_run: one batch of each kind, nothing written.
         resumed_step: of the checkpoint that the run goes on from; later entries are purged.
@@ -70,7 +73,7 @@ def training_trainer(
     options = hook_options(cfg, 'checkpoint', CHECKPOINT)
     folder = Path(cfg.work_dir) / 'checkpoints'
     rotating = _rotating_checkpoint(folder, options, stop)
-    callbacks: list[Callback] = [EvaluateLastEpoch(), SkipReport()]
+    callbacks: list[Callback] = [EvaluateLastEpoch(), SkipReport(), Whereabouts(ranks)]
     if options['save_best']:
         callbacks.append(_best_checkpoint(folder, options, metric))
     callbacks.append(rotating)
@@ -80,6 +83,7 @@ def training_trainer(
     return build_trainer(
         cfg,
         step,
+        ranks,
         plain=plain,
         callbacks=callbacks,
         fast_dev_run=dry_run,
@@ -95,7 +99,9 @@ def log_interval(cfg: Config) -> int:
     return whole_number(interval, 'default_hooks.logger.interval')
 
 
-def build_trainer(cfg: Config, step: StepOptions, *, plain: bool, **options: Any) -> L.Trainer:
+def build_trainer(
+    cfg: Config, step: StepOptions, ranks: Ranks, *, plain: bool, **options: Any
+) -> L.Trainer:
     """Lightning's Trainer; the config's `trainer` goes to it word for word."""
     if step.device == 'cpu':
         keep_large_blocks()
@@ -107,6 +113,7 @@ def build_trainer(cfg: Config, step: StepOptions, *, plain: bool, **options: Any
         '.*isinstance.treespec, LeafSpec.*',
         '.*Grad strides do not match bucket view strides.*',
         '.*Checkpoint directory .* exists and is not empty.*',
+        '.*The `srun` command is available.*',
     ):
         warnings.filterwarnings('ignore', message=noise)
     train_cfg = known_keys(
@@ -124,6 +131,8 @@ def build_trainer(cfg: Config, step: StepOptions, *, plain: bool, **options: Any
         'enable_model_summary': False,
         'num_sanity_val_steps': 1,
         'use_distributed_sampler': False,
+        'devices': ranks.lightning_devices(step.device),
+        'strategy': build_strategy(cfg, ranks.launch, step),
         **step.trainer_arguments(),
         **options,
     }
@@ -131,11 +140,12 @@ def build_trainer(cfg: Config, step: StepOptions, *, plain: bool, **options: Any
         arguments |= known_keys(cfg.get('trainer'), None, path)
         check_arguments(L.Trainer, arguments, path)
         check_moved(cfg.get('trainer') or {})
+        environment = LaunchEnvironment(ranks.launch)
+        arguments['plugins'] = [*arguments.get('plugins', []), environment]
         try:
             trainer = L.Trainer(**arguments)
         except (TypeError, ValueError, MisconfigurationException) as error:
             raise ConfigError(f'{path}: {error}') from error
-    _check_ranks(trainer)
     return trainer
 
 
@@ -185,13 +195,3 @@ def _best_checkpoint(folder: Path, options: dict[str, Any], metric: PoseMetric) 
         auto_insert_metric_name=False,
         enable_version_counter=False,
     )
-
-
-def _check_ranks(trainer: L.Trainer) -> None:
-    launched = int(os.environ.get('WORLD_SIZE', 1))
-    if launched != trainer.world_size:
-        raise ConfigError(
-            f'{launched} processes were launched, but the trainer would use {trainer.world_size}: '
-            'set trainer.devices to the processes of a machine, trainer.num_nodes to the machines '
-            "(and, without GPUs, trainer.accelerator='cpu' and trainer.strategy='ddp')"
-        )

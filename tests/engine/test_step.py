@@ -10,6 +10,7 @@ import torch
 from psa_pose.engine import step as step_module
 from psa_pose.engine.config import load_config
 from psa_pose.engine.step import StepOptions, step_options
+from psa_pose.engine.ranks import Ranks
 from psa_pose.engine.trainer import build_trainer
 from psa_pose.errors import ConfigError
 from psa_pose.registry import HOOKS
@@ -115,7 +116,7 @@ def test_what_nothing_reads_is_refused(change: str, message: str) -> None:
 def test_one_thing_has_one_place(key: str) -> None:
     cfg = load_config(CONFIG, [f'trainer.{key}=1', 'work_dir=unused'])
     with pytest.raises(ConfigError, match=rf'trainer\.{key}: a config says this as [a-z_]+'):
-        build_trainer(cfg, step_options(cfg), plain=True)
+        build_trainer(cfg, step_options(cfg), Ranks(), plain=True)
 
 
 def test_hooks_that_cannot_run_are_refused(run: Run) -> None:

@@ -188,8 +188,8 @@ def test_a_file_that_cannot_be_written(demo_root: Path, tmp_path: Path, policy: 
 def test_two_ranks_stop_at_the_same_step(demo_root: Path, tmp_path: Path) -> None:
     """One of them alone gets the signal, and not the one that writes."""
     given = options(
-        demo_root, 'train_dataloader.batch_size=4', 'trainer.devices=2', 'trainer.strategy=ddp',
-        'trainer.accelerator=cpu', 'train_cfg.max_epochs=200', 'val_dataloader.batch_size=4',
+        demo_root, 'train_dataloader.batch_size=4', 'train_cfg.max_epochs=200',
+        'val_dataloader.batch_size=4',
     )  # fmt: skip
     port = str(29500 + os.getpid() % 2000)
     places = [tmp_path / 'logs0', tmp_path / 'logs1']
