@@ -162,6 +162,9 @@ class Whereabouts(L.Callback):
     def __init__(self, ranks: Ranks) -> None:
         self.ranks = ranks
 
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.ranks.at(f'waiting for data of epoch {trainer.current_epoch + 1}')
+
     def on_train_batch_start(
         self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
@@ -182,11 +185,6 @@ class Whereabouts(L.Callback):
 
     def on_test_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.ranks.at('evaluating')
-
-    def on_save_checkpoint(
-        self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        self.ranks.at('saving a checkpoint')
 
 
 class SkipReport(L.Callback):

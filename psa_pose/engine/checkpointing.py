@@ -95,6 +95,7 @@ class RotatingCheckpoint(Checkpoint):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self.saved_step = trainer.global_step
+        self.stop.ranks.at('saving a checkpoint')
         name = f'epoch={trainer.current_epoch + 1}_step={trainer.global_step}.ckpt'
         trainer.save_checkpoint(self.folder / name)
         if trainer.is_global_zero and (self.folder / name).is_file():
@@ -102,6 +103,7 @@ class RotatingCheckpoint(Checkpoint):
             row = [path for path in kept(self.folder) if path.name != 'last.ckpt']
             for old in row[self.max_keep :] if self.max_keep > 0 else ():
                 old.unlink(missing_ok=True)
+        self.stop.ranks.at(f'waiting for data after step {trainer.global_step}')
 
 
 def set_aside(damaged: Iterable[Path], whole: Path) -> None:

@@ -63,22 +63,22 @@ class CPUSyncBatchNorm(_BatchNorm):
         if not self.training:
             return super().forward(x)
         values = x.float()
-        var, mean = torch.var_mean(values, [0, *range(2, x.dim())], correction=0)
-        count = mean.new_full((1,), values.numel() / len(mean))
         # In float64 nothing is lost where the mean is large beside the deviation.
-        own = torch.cat([mean, var + mean.square(), torch.ones_like(count)]).double() * count
+        moments = torch.var_mean(values, [0, *range(2, x.dim())], correction=0)
+        var, mean = (m.double() for m in moments)
+        count = mean.new_full((1,), values.numel() / len(mean))
+        own = torch.cat([mean, var + mean.square(), torch.ones_like(count)]) * count
         *sums, count = _SumOverRanks.apply(own).split([len(mean), len(mean), 1])
         mean, square = (s / count for s in sums)
         var = square - mean.square()
         if self.track_running_stats:
             self._track(mean, var * count / (count - 1))
         scale = torch.rsqrt(var + self.eps)
-        shift = -mean * scale
-        if self.affine:
-            scale, shift = scale * self.weight, shift * self.weight + self.bias
+        scale = scale * self.weight if self.affine else scale
+        shift = self.bias if self.affine else torch.zeros_like(mean)
         shape = (1, -1, *[1] * (x.dim() - 2))
-        scale, shift = (v.to(values.dtype).view(shape) for v in (scale, shift))
-        return torch.addcmul(shift, values, scale).to(x.dtype)
+        mean, scale, shift = (v.to(values.dtype).view(shape) for v in (mean, scale, shift))
+        return torch.addcmul(shift, values - mean, scale).to(x.dtype)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, unbiased: Tensor) -> None:

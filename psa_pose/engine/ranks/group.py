@@ -1,14 +1,13 @@
 """The processes of a run: they meet, agree on what they run, and end together."""
 
-import difflib
 import hashlib
 import json
-import os
 import re
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
@@ -75,15 +74,20 @@ def what_runs(cfg: Config) -> dict[str, str]:
     """What must be the same on all ranks, for `Ranks.same`; data is compared by its content."""
     versions = {'torch': torch.__version__, 'psa-pose': psa_pose.__version__}
     return {
-        'config': Config(_without_roots(cfg._cfg_dict.to_dict())).pretty_text,
+        'config': '\n'.join(_leaves(cfg._cfg_dict.to_dict(), '')),
         'versions': str(versions),
     }
 
 
-def _without_roots(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _without_roots(v) for k, v in value.items() if k != 'data_root'}
-    return [_without_roots(v) for v in value] if isinstance(value, list | tuple) else value
+def _leaves(value: Any, path: str) -> Iterator[str]:
+    """Lines 'a.b.0.c=value', as `--cfg-options` takes them."""
+    if not isinstance(value, dict | list | tuple):
+        yield f'{path}={value!r}'
+        return
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, inner in pairs:
+        if key != 'data_root':
+            yield from _leaves(inner, f'{path}.{key}' if path else str(key))
 
 
 class Ranks:
@@ -244,17 +248,14 @@ class Ranks:
 
     def _differ(self, name: str, texts: list[str]) -> NoReturn:
         other = next(rank for rank, text in enumerate(texts) if text != texts[0])
-        lines = difflib.unified_diff(
-            texts[0].splitlines(), texts[other].splitlines(), n=0, lineterm=''
-        )
-        changes = [
-            line.strip() for line in lines if line[:1] in '+-' and line[:3] not in ('+++', '---')
-        ]
+        one, two = texts[0].splitlines(), texts[other].splitlines()
+        here = next((line for line in one if line not in two), 'nothing of its own')
+        there = next((line for line in two if line not in one), 'nothing of its own')
         same = [rank for rank, text in enumerate(texts) if text == texts[0]]
         odd = [rank for rank, text in enumerate(texts) if text != texts[0]]
         raise ConfigError(
             f'the ranks do not have the same {name}: {_numbers(same)} against {_numbers(odd)}; '
-            f'first difference (- rank 0, + rank {other}): {" ".join(changes[:2])[:300]}'
+            f'rank 0: {here[:200]}, rank {other}: {there[:200]}'
         )
 
     def _check_devices(self, device: torch.device) -> None:
@@ -281,7 +282,7 @@ class Ranks:
             if not known:
                 traceback.print_exception(error)
             print(f'error: {who}{text}', file=sys.stderr, flush=True)
-        os._exit(1)  # no destructor waits for a rank that is gone
+        self._watch.exit()
 
     def _leave(self) -> None:
         assert self._watch is not None
@@ -291,16 +292,31 @@ class Ranks:
 
 
 def _store(launch: Launch, timeout: float) -> Store:
-    try:
-        store = TCPStore(
-            launch.address,
-            launch.port,
-            is_master=launch.serves and launch.rank == 0,
-            timeout=timedelta(seconds=timeout),
-            wait_for_workers=False,
-        )
-    except (RuntimeError, ValueError) as error:
-        where = f'{launch.address}:{launch.port}'
+    where = f'{launch.address}:{launch.port}'
+    made: list[TCPStore | BaseException] = []
+
+    def make() -> None:
+        try:
+            store = TCPStore(
+                launch.address,
+                launch.port,
+                is_master=launch.serves and launch.rank == 0,
+                timeout=timedelta(seconds=timeout),
+                wait_for_workers=False,
+            )
+            made.append(store)
+        except (RuntimeError, ValueError) as error:
+            made.append(error)
+
+    # A server that is somebody else's may never answer, and then there is no time limit.
+    thread = threading.Thread(target=make, daemon=True)
+    thread.start()
+    thread.join(timeout + 5)
+    if not made:
+        raise LaunchError(f'{launch}: what listens at {where} is not rank 0 of this run')
+    store = made[0]
+    if isinstance(store, BaseException):
+        error = store
         if 'EADDRINUSE' in str(error):
             raise LaunchError(
                 f'{where} is in use, by another run perhaps: choose another port (torchrun '
@@ -317,7 +333,8 @@ def _is_collective(error: BaseException) -> bool:
     """Whether a collective failed: most likely by the fault of another rank."""
     if isinstance(error, distributed.DistError):
         return True
-    return isinstance(error, RuntimeError) and bool(_COLLECTIVE.search(str(error)))
+    known = isinstance(error, PSAPoseError)
+    return not known and isinstance(error, RuntimeError) and bool(_COLLECTIVE.search(str(error)))
 
 
 def _numbers(ranks: list[int]) -> str:

@@ -9,6 +9,7 @@ Keys, under a prefix: `beat/RANK` 'count|pid|host|where', 'ended' or 'absent'; `
 whose collective failed, which makes everyone look closer; `verdict` 'kind|host, pid|text'.
 """
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import NoReturn
 
 from torch.distributed import DistStoreError, PrefixStore, Store
 
@@ -29,6 +31,7 @@ ALARMED = 10.0
 """Seconds of silence that count as death once a collective has failed; a thread may wait for a
 long call of another, say one that parses a file."""
 ENDED, ABSENT = b'ended', b'absent'
+FAILED = 'left alone in a collective operation'
 
 
 class Watch:
@@ -53,6 +56,7 @@ class Watch:
         self._stop = threading.Event()
         self._seen: dict[int, tuple[bytes, float]] = {}
         self._alarmed_at: float | None = None
+        self._silent = False
         self._me = f'{launch.host}, pid {os.getpid()}'
         self._watched = range(launch.ranks if launch.rank == 0 else 1)
         self._beat()
@@ -79,22 +83,35 @@ class Watch:
             text: the cause.
             said: it is printed here, and the others are to end without a word.
         """
+        self._silent = True  # it says itself what there is to say
         verdict = f'{"said" if said else "cause"}|{self._me}|{self.launch} {text}'
         try:
-            first = self._main.compare_set('verdict', '-', verdict) == verdict.encode()
+            return self._main.compare_set('verdict', '-', verdict) == verdict.encode()
         except RuntimeError:  # the store is gone, and its rank has a cause of its own
             return True
-        self._linger()
-        return first
 
-    def explain(self, error: BaseException) -> None:
-        """End this rank, whose collective failed, as soon as it is known why; does not return."""
+    def exit(self, *, dead: Sequence[int] = ()) -> NoReturn:
+        """End this process now, once the others had time to read why.
+
+        No destructor may wait for a rank that is gone. Others could not read a store that is this
+        process', and a launcher that sees a rank end stops them before they can say why.
+
+        Args:
+            dead: ranks that are not waited for.
+        """
+        self._linger(5 * INTERVAL, dead)
+        for child in multiprocessing.active_children():  # they hold copies of the connections
+            child.kill()
+        os._exit(1)
+
+    def explain(self, error: BaseException) -> NoReturn:
+        """End this rank, whose collective failed, as soon as it is known why."""
         # A launcher that sees one rank end stops the others before they can say why.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        self.at(f'ended: {_first_line(error)}')
+        self.at(FAILED)
         with suppress(RuntimeError):  # the thread will say that the store is gone
-            self._main.compare_set('alarm', '-', f'{self.launch}: {_first_line(error)}')
+            self._main.compare_set('alarm', '-', _first_line(error))
         self._stop.wait(self.patience + 3 * ALARMED)
         self._end(f'{_first_line(error)}; no rank told why')
 
@@ -107,16 +124,22 @@ class Watch:
         if self.launch.rank == 0:
             self._linger(self.patience)
 
-    def _linger(self, limit: float = 5 * INTERVAL) -> None:
-        """Let the others read the store first: it may be this process', and a launcher that sees
-        a rank end stops the others before they can say why."""
+    def _linger(self, limit: float, dead: Sequence[int] = ()) -> None:
+        """Wait for the watched others to end, `limit` seconds at most."""
+        others = [r for r in self._watched if r != self.launch.rank and r not in dead]
         end = time.monotonic() + limit
-        others = [f'beat/{rank}' for rank in self._watched if rank != self.launch.rank]
-        with suppress(RuntimeError):
-            while time.monotonic() < end:
-                if all(beat in (ENDED, ABSENT) for beat in self._main.multi_get(others)):
-                    return
-                time.sleep(0.05)
+
+        def wait() -> None:
+            with suppress(RuntimeError):
+                while others and time.monotonic() < end:
+                    beats = self._main.multi_get([f'beat/{rank}' for rank in others])
+                    if all(beat in (ENDED, ABSENT) for beat in beats):
+                        return
+                    time.sleep(0.05)
+
+        thread = threading.Thread(target=wait, daemon=True)  # a call may last for ever
+        thread.start()
+        thread.join(limit)
 
     def _beat(self) -> None:
         spent = time.monotonic() - self._since
@@ -147,10 +170,11 @@ class Watch:
                 if who != self._me:
                     self._end(text if kind == 'cause' else '')
                 continue
-            if text := self._judge(alarm, beats, time.monotonic()):
+            text, dead = self._judge(alarm, beats, time.monotonic())
+            if text:
                 if self.launch.rank == 0:
                     self._mine.compare_set('verdict', '-', f'cause|{self._me}|{text}')
-                self._end(text)
+                self._end(text, dead=dead)
 
     def _guard(self) -> None:
         """No call of the store keeps its time limit when the other side is silent."""
@@ -163,8 +187,8 @@ class Watch:
             if now - self._answered > self.patience:
                 self._end(self._store_gone(f'for {now - self._answered:.0f} s'), reachable=False)
 
-    def _judge(self, alarm: bytes, beats: Sequence[bytes], now: float) -> str:
-        """Who is dead, if anyone, or who keeps the others waiting."""
+    def _judge(self, alarm: bytes, beats: Sequence[bytes], now: float) -> tuple[str, list[int]]:
+        """What ended the run, '' if nothing did, and which ranks are dead."""
         for rank, beat in enumerate(beats):
             if rank not in self._seen or self._seen[rank][0] != beat:
                 self._seen[rank] = beat, now
@@ -173,7 +197,7 @@ class Watch:
             dead = [rank for rank, beat in enumerate(beats) if self._died_here(beat)]
             if dead:
                 names = ', '.join(_name(rank, beats[rank]) for rank in dead)
-                return f'{names} died: killed, or crashed in compiled code'
+                return f'{names} died: killed, or crashed in compiled code', dead
         alarmed = self._alarmed_at is not None and now - self._alarmed_at > ALARMED
         limit = min(ALARMED, self.patience) if alarmed else self.patience
         silent = {
@@ -186,13 +210,12 @@ class Watch:
             names = ', '.join(_name(rank, self._seen[rank][0]) for rank in silent)
             return (
                 f'{names} {"has" if len(silent) == 1 else "have"} not been heard of for '
-                f'{longest:.0f} s: killed, or the node or its network is gone'
+                f'{longest:.0f} s: killed, or the node or its network is gone',
+                list(silent),
             )
         if alarmed and self.launch.rank == 0:
-            places = [f'{_name(r, b)} {_where(b)}' for r, (b, _) in sorted(self._seen.items())]
-            shown = places if len(places) <= 16 else _stragglers(self._seen)
-            return f'{alarm.decode()}; every rank lives: {"; ".join(shown)}'
-        return ''
+            return _who_keeps_others_waiting(beats, alarm.decode()), []
+        return '', []
 
     def _died_here(self, beat: bytes) -> bool:
         """Whether it is of a process on this node that is no more."""
@@ -214,16 +237,19 @@ class Watch:
             f'process, its node or the network is gone ({how})'
         )
 
-    def _end(self, cause: str, *, reachable: bool = True) -> None:
+    def _end(self, cause: str, *, dead: Sequence[int] = (), reachable: bool = True) -> NoReturn:
         """The main thread may be stuck in a collective for good: end without it."""
         with self._ending:  # one message, whichever thread comes first
             if reachable:
                 with suppress(RuntimeError):
                     self._mine.set(f'beat/{self.launch.rank}', ENDED.decode())
-            if cause:
+            if cause and not self._silent:
                 sys.stdout.flush()
-                line = f'error: {self.launch} ended, since {cause}\n'
-                os.write(2, line.encode())
+                os.write(2, f'error: {self.launch} ended, since {cause}\n'.encode())
+            if reachable and self.launch.rank == 0:
+                self.exit(dead=dead)
+            for child in multiprocessing.active_children():
+                child.kill()
             os._exit(1)
 
 
@@ -240,19 +266,14 @@ def _where(beat: bytes) -> str:
     return f'is {beat.decode().split("|", 3)[3]}'
 
 
-def _stragglers(seen: dict[int, tuple[bytes, float]]) -> list[str]:
-    """Of many ranks those that are not where most are."""
-    places: dict[str, list[int]] = {}
-    for rank, (beat, _) in seen.items():
-        places.setdefault(_where(beat).rpartition(', for ')[0], []).append(rank)
-    most = max(places, key=lambda place: len(places[place]))
-    odd = [
-        _name(r, seen[r][0]) + ' ' + _where(seen[r][0])
-        for p in places
-        for r in places[p]
-        if p != most
-    ]
-    return [*odd[:16], f'{len(places[most])} others: {most.removeprefix("is ")}']
+def _who_keeps_others_waiting(beats: Sequence[bytes], alarm: str) -> str:
+    """All ranks live, and some were left alone in a collective operation."""
+    late = [rank for rank, beat in enumerate(beats) if FAILED.encode() not in beat]
+    if not late:
+        return f'a collective operation failed on all ranks ({alarm})'
+    shown = '; '.join(f'{_name(rank, beats[rank])} {_where(beats[rank])}' for rank in late[:8])
+    more = f'; and {len(late) - 8} more' if len(late) > 8 else ''
+    return f'others wait in a collective operation in vain: {shown}{more} ({alarm})'
 
 
 def _first_line(error: BaseException) -> str:
