@@ -75,7 +75,7 @@ class StopRequest:
         if self.number or not self.has_stepped:
             how = 'at once' if self.number else 'before its first step'
             self._say(f'stopped by {signal.Signals(number).name} {how}')
-            os._exit(128 + number)
+            self.ranks.stopped(f'was stopped by {signal.Signals(number).name} {how}', 128 + number)
         self.number, self._since = number, time.monotonic()
         self._say(
             f'{signal.Signals(number).name}: saving at the next step, then the run ends; '

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import sys
 import threading
@@ -171,6 +172,17 @@ class Ranks:
         if self._watch:
             self._watch.at(where)
 
+    def stopped(self, how: str, status: int) -> NoReturn:
+        """End all ranks, as a signal asked; for its handler.
+
+        Args:
+            how: 'was stopped by ...'.
+            status: of every process.
+        """
+        if self._watch and self._watch.quit(how, status):
+            time.sleep(self.options.heartbeat_timeout)  # the watch ends the process
+        os._exit(status)
+
     def same(self, things: Mapping[str, str]) -> None:
         """Make sure that a text is the same on all ranks.
 
@@ -266,7 +278,8 @@ class Ranks:
         if device.type == 'cuda' and len(set(rows)) < len(rows):
             shared = next(row for row in rows if rows.count(row) > 1)
             who = [rank for rank, row in enumerate(rows) if row == shared]
-            raise LaunchError(f'{_numbers(who)} share one GPU of {shared}: start one process a GPU')
+            host = shared.split()[0]
+            raise LaunchError(f'{_numbers(who)} share one GPU of {host}: start one process a GPU')
 
     def _fail(self, error: BaseException) -> NoReturn:
         """Say the error, unless another rank has said one, and end."""

@@ -6,7 +6,8 @@ and where it is, and rank 0 watches them all. Once a rank is silent for `patienc
 left its last words, the verdict stands in the store, and every other rank ends with it.
 
 Keys, under a prefix: `beat/RANK` 'count|pid|host|where', 'ended' or 'absent'; `alarm` of a rank
-whose collective failed, which makes everyone look closer; `verdict` 'kind|host, pid|text'.
+whose collective failed, which makes everyone look closer; `verdict` 'status|host, pid|text', the
+exit status of all, and the text empty where it was printed already.
 """
 
 import multiprocessing
@@ -57,6 +58,7 @@ class Watch:
         self._seen: dict[int, tuple[bytes, float]] = {}
         self._alarmed_at: float | None = None
         self._silent = False
+        self._quit: tuple[str, int] | None = None
         self._me = f'{launch.host}, pid {os.getpid()}'
         self._watched = range(launch.ranks if launch.rank == 0 else 1)
         self._beat()
@@ -84,25 +86,33 @@ class Watch:
             said: it is printed here, and the others are to end without a word.
         """
         self._silent = True  # it says itself what there is to say
-        verdict = f'{"said" if said else "cause"}|{self._me}|{self.launch} {text}'
         try:
-            return self._main.compare_set('verdict', '-', verdict) == verdict.encode()
+            return self._tell(self._main, 1, '' if said else f'{self.launch} {text}')
         except RuntimeError:  # the store is gone, and its rank has a cause of its own
             return True
 
-    def exit(self, *, dead: Sequence[int] = ()) -> NoReturn:
+    def quit(self, text: str, status: int) -> bool:
+        """End all ranks soon; for signal handlers, which must not wait for a connection.
+
+        Returns:
+            Whether this is the first call.
+        """
+        first, self._silent = self._quit is None, True
+        self._quit = text, status
+        return first
+
+    def exit(self, status: int = 1, *, dead: Sequence[int] = ()) -> NoReturn:
         """End this process now, once the others had time to read why.
 
         No destructor may wait for a rank that is gone. Others could not read a store that is this
         process', and a launcher that sees a rank end stops them before they can say why.
 
         Args:
+            status: of the process.
             dead: ranks that are not waited for.
         """
         self._linger(5 * INTERVAL, dead)
-        for child in multiprocessing.active_children():  # they hold copies of the connections
-            child.kill()
-        os._exit(1)
+        _exit(status)
 
     def explain(self, error: BaseException) -> NoReturn:
         """End this rank, whose collective failed, as soon as it is known why."""
@@ -165,16 +175,24 @@ class Watch:
                     self._end(self._store_gone(_first_line(error)))
                 return
             self._answered = time.monotonic()
+            if self._quit:
+                text, status = self._quit
+                self._tell(self._mine, status, f'{self.launch} {text}')
+                self._end('', status)
             if verdict != b'-':
-                kind, who, text = verdict.decode().split('|', 2)
+                number, who, text = verdict.decode().split('|', 2)
                 if who != self._me:
-                    self._end(text if kind == 'cause' else '')
+                    self._end(text, int(number))
                 continue
             text, dead = self._judge(alarm, beats, time.monotonic())
             if text:
                 if self.launch.rank == 0:
-                    self._mine.compare_set('verdict', '-', f'cause|{self._me}|{text}')
+                    self._tell(self._mine, 1, text)
                 self._end(text, dead=dead)
+
+    def _tell(self, connection: Store, status: int, text: str) -> bool:
+        verdict = f'{status}|{self._me}|{text}'
+        return connection.compare_set('verdict', '-', verdict) == verdict.encode()
 
     def _guard(self) -> None:
         """No call of the store keeps its time limit when the other side is silent."""
@@ -237,7 +255,9 @@ class Watch:
             f'process, its node or the network is gone ({how})'
         )
 
-    def _end(self, cause: str, *, dead: Sequence[int] = (), reachable: bool = True) -> NoReturn:
+    def _end(
+        self, cause: str, status: int = 1, *, dead: Sequence[int] = (), reachable: bool = True
+    ) -> NoReturn:
         """The main thread may be stuck in a collective for good: end without it."""
         with self._ending:  # one message, whichever thread comes first
             if reachable:
@@ -247,10 +267,14 @@ class Watch:
                 sys.stdout.flush()
                 os.write(2, f'error: {self.launch} ended, since {cause}\n'.encode())
             if reachable and self.launch.rank == 0:
-                self.exit(dead=dead)
-            for child in multiprocessing.active_children():
-                child.kill()
-            os._exit(1)
+                self.exit(status, dead=dead)
+            _exit(status)
+
+
+def _exit(status: int) -> NoReturn:
+    for child in multiprocessing.active_children():  # they hold copies of the connections
+        child.kill()
+    os._exit(status)
 
 
 def _name(rank: int, beat: bytes) -> str:
