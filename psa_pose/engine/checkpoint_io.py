@@ -1,9 +1,11 @@
 """Writing a file of a run's state: whole or not at all, with its checksum, on a full disk too."""
 
+import errno
 import io
 import os
 import shutil
 import sys
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,6 +19,14 @@ from psa_pose.engine.resume import kept, seal
 from psa_pose.errors import CheckpointError
 
 SAVE_ERROR_POLICIES = ('stop', 'continue')
+PASSING = {
+    number
+    for name in ('EIO', 'ENOENT', 'ENOTCONN', 'ESTALE', 'ETIMEDOUT')
+    if (number := getattr(errno, name, None))
+}
+"""What a shared file system says while its server restarts or its mount comes back."""
+PATIENCE, PAUSE = 60.0, 2.0
+"""Seconds for which a file that met with one of those is tried again, and between two tries."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -28,7 +38,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     Args:
         on_error: what a file that cannot be written does, a full disk above all. 'stop' ends the
             run: better now, with hours to repeat, than at its end with nothing kept. 'continue'
-            says so and tries again at the next checkpoint. Older ones stay in either case.
+            says so and tries again at the next checkpoint. Older ones stay in either case. What
+            may pass by itself (`PASSING`) is tried again before.
     """
 
     def __init__(self, on_error: str = 'stop') -> None:
@@ -38,35 +49,57 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        path = Path(path)
-        partial = path.with_name(f'{path.name}.partial')
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with _SummedFile(partial.open('wb', buffering=0)) as file:
-                torch.save(checkpoint, file)
-                seal(file, file.checksum)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-            _sync_folder(path.parent)
-        except Exception as error:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
-            # torch raises one of its own over the system's: a position that it did not expect.
-            cause = next((e for e in _chain(error) if isinstance(e, OSError)), None)
-            if cause is None:
-                raise
-            self.failed = True
-            message = f'cannot write {path}: {cause.strerror or cause}{_room(path.parent)}'
-            if self.on_error == 'stop':
-                raise CheckpointError(f'{message}; {_last_good(path.parent)}') from error
-            print(f'warning: {message}; training goes on without it', file=sys.stderr, flush=True)
-        else:
-            self.failed = False
+        path, end, said = Path(path), time.monotonic() + PATIENCE, False
+        while True:
+            try:
+                _write(checkpoint, path)
+            except Exception as error:
+                # torch raises one of its own over the system's: a position that it did not expect.
+                cause = next((e for e in _chain(error) if isinstance(e, OSError)), None)
+                if cause is None:
+                    raise
+                self.failed = True
+                message = f'cannot write {path}: {cause.strerror or cause}'
+                if cause.errno in PASSING and time.monotonic() < end:  # the other ranks wait
+                    if not said:
+                        _warn(f'{message}; trying again for {PATIENCE:.0f} s')
+                    said = True
+                    time.sleep(PAUSE)
+                    continue
+                message += _room(path.parent)
+                if self.on_error == 'stop':
+                    raise CheckpointError(f'{message}; {_last_good(path.parent)}') from error
+                _warn(f'{message}; training goes on without it')
+            else:
+                self.failed = False
+            return
 
     def remove_checkpoint(self, path: Any) -> None:
         if not self.failed:  # or the one that was to take its place is not there
             super().remove_checkpoint(path)
+
+
+def _write(checkpoint: dict[str, Any], path: Path) -> None:
+    partial = path.with_name(f'{path.name}.partial')
+    try:
+        # Its parent has been there from the start: without it the mount is gone, and what would
+        # be made now lies below the mount point, where nobody finds it again.
+        path.parent.mkdir(exist_ok=True)
+        with _SummedFile(partial.open('wb', buffering=0)) as file:
+            torch.save(checkpoint, file)
+            seal(file, file.checksum)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        _sync_folder(path.parent)
+    except Exception:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def _warn(message: str) -> None:
+    print(f'warning: {message}', file=sys.stderr, flush=True)
 
 
 class _SummedFile(io.BufferedWriter):
@@ -102,5 +135,7 @@ def _room(folder: Path) -> str:
 
 
 def _last_good(folder: Path) -> str:
+    if not folder.is_dir():
+        return f'{folder} is not there'
     files = kept(folder)
     return f'the last good checkpoint is {files[0]}' if files else 'there is no checkpoint yet'

@@ -339,7 +339,9 @@ def _store(launch: Launch, timeout: float) -> Store:
         raise LaunchError(
             f'{launch}: rank 0 was not reached at {where} within {timeout} s ({why})'
         ) from None
-    return PrefixStore(f'psa_pose/{launch.attempt}', store)
+    # torchrun's own store outlives its processes; one of rank 0's is new at each attempt, which
+    # agents that were started at different times count differently.
+    return store if launch.serves else PrefixStore(f'psa_pose/{launch.attempt}', store)
 
 
 def _is_collective(error: BaseException) -> bool:
