@@ -49,34 +49,42 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        path, end, said = Path(path), time.monotonic() + PATIENCE, False
-        while True:
-            try:
-                _write(checkpoint, path)
-            except Exception as error:
-                # torch raises one of its own over the system's: a position that it did not expect.
-                cause = next((e for e in _chain(error) if isinstance(e, OSError)), None)
-                if cause is None:
-                    raise
-                self.failed = True
-                message = f'cannot write {path}: {cause.strerror or cause}'
-                if cause.errno in PASSING and time.monotonic() < end:  # the other ranks wait
-                    if not said:
-                        _warn(f'{message}; trying again for {PATIENCE:.0f} s')
-                    said = True
-                    time.sleep(PAUSE)
-                    continue
-                message += _room(path.parent)
-                if self.on_error == 'stop':
-                    raise CheckpointError(f'{message}; {_last_good(path.parent)}') from error
-                _warn(f'{message}; training goes on without it')
-            else:
-                self.failed = False
+        path = Path(path)
+        error = _write_patiently(checkpoint, path)
+        self.failed = error is not None
+        if error is None:
             return
+        message = f'{_failure(path, error)}{_room(path.parent)}'
+        if self.on_error == 'stop':
+            raise CheckpointError(f'{message}; {_last_good(path.parent)}') from error
+        _warn(f'{message}; training goes on without it')
 
     def remove_checkpoint(self, path: Any) -> None:
         if not self.failed:  # or the one that was to take its place is not there
-            super().remove_checkpoint(path)
+            try:
+                super().remove_checkpoint(path)
+            except OSError as error:
+                _warn(f'cannot remove {path}: {error.strerror or error}')
+
+
+def _write_patiently(checkpoint: dict[str, Any], path: Path) -> OSError | None:
+    """Write a file; what the system says, if it cannot be. Meanwhile the other ranks wait."""
+    start, said = time.monotonic(), False
+    while True:
+        try:
+            _write(checkpoint, path)
+            return None
+        except Exception as error:
+            # torch raises one of its own over the system's: a position that it did not expect.
+            cause = next((e for e in _chain(error) if isinstance(e, OSError)), None)
+            if cause is None:
+                raise
+            if cause.errno not in PASSING or time.monotonic() - start > PATIENCE:
+                return cause
+        if not said:
+            _warn(f'{_failure(path, cause)}; trying again for {PATIENCE:.0f} s')
+        said = True
+        time.sleep(PAUSE)
 
 
 def _write(checkpoint: dict[str, Any], path: Path) -> None:
@@ -96,6 +104,10 @@ def _write(checkpoint: dict[str, Any], path: Path) -> None:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
+
+
+def _failure(path: Path, error: OSError) -> str:
+    return f'cannot write {path}: {error.strerror or error}'
 
 
 def _warn(message: str) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -98,12 +99,25 @@ class RotatingCheckpoint(Checkpoint):
         self.stop.ranks.at('saving a checkpoint')
         name = f'epoch={trainer.current_epoch + 1}_step={trainer.global_step}.ckpt'
         trainer.save_checkpoint(self.folder / name)
-        if trainer.is_global_zero and (self.folder / name).is_file():
-            _point(self.folder / 'last.ckpt', name)
-            row = [path for path in kept(self.folder) if path.name != 'last.ckpt']
-            for old in row[self.max_keep :] if self.max_keep > 0 else ():
-                old.unlink(missing_ok=True)
-        self.stop.ranks.at(f'waiting for data after step {trainer.global_step}')
+        if not trainer.is_global_zero:
+            return
+        try:
+            self._rotate(name)
+        except OSError as error:  # a file system that fails now; the next save will say so
+            print(
+                f'warning: {self.folder / name} is written, but neither last.ckpt nor what is kept '
+                f'could be brought up to date: {error.strerror or error}',
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def _rotate(self, name: str) -> None:
+        if not (self.folder / name).is_file():
+            return
+        _point(self.folder / 'last.ckpt', name)
+        row = [path for path in kept(self.folder) if path.name != 'last.ckpt']
+        for old in row[self.max_keep :] if self.max_keep > 0 else ():
+            old.unlink(missing_ok=True)
 
 
 def set_aside(damaged: Iterable[Path], whole: Path) -> None:

@@ -57,6 +57,11 @@ def build_strategy(cfg: Config, launch: Launch, step: StepOptions) -> Strategy |
     kind, options = _read(cfg)
     if kind == 'FSDP2':
         _check_fsdp2(step)
+    elif options['static_graph'] and step.accumulate > 1:
+        raise ConfigError(
+            f'{WRAPPER}.static_graph: its first backward must send gradients, and with '
+            f'optim_wrapper.accumulative_counts={step.accumulate} it does not; drop one of the two'
+        )
     if launch.ranks == 1:
         return 'auto'
     compressed = options.pop('grad_compression') is not None

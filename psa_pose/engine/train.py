@@ -12,7 +12,7 @@ from mmengine.config import Config
 
 from psa_pose.datasets import TopdownDataset
 from psa_pose.engine import build
-from psa_pose.engine.callbacks import DataPosition, TrainLog
+from psa_pose.engine.callbacks import DataPosition, TrainLog, Whereabouts
 from psa_pose.engine.checkpointing import set_aside
 from psa_pose.engine.ema import EMAHook
 from psa_pose.engine.evaluate import print_results
@@ -103,7 +103,8 @@ def train(
     guard = NonFiniteGuard(_max_nonfinite(cfg), train_set, folder)
     log = TrainLog(1 if dry_run else log_interval(cfg), batch, plain, guard)
     # All of them before the checkpoints, which may end the run within a step.
-    trainer.callbacks[:0] = [*hooks, guard, log, DataPosition(train_loader)]  # type: ignore[attr-defined]
+    callbacks = [Whereabouts(ranks), *hooks, guard, log, DataPosition(train_loader)]
+    trainer.callbacks[:0] = callbacks  # type: ignore[attr-defined]
 
     ranks.same(
         {

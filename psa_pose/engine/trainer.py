@@ -7,14 +7,14 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from mmengine.config import Config
 
 from psa_pose.engine.build import known_keys, truth, whole_number
-from psa_pose.engine.callbacks import ProgressBar, SkipReport, Whereabouts
+from psa_pose.engine.callbacks import ProgressBar, SkipReport
 from psa_pose.engine.checkpoint_io import SAVE_ERROR_POLICIES, AtomicCheckpointIO
 from psa_pose.engine.checkpointing import RotatingCheckpoint
+from psa_pose.engine.event_log import EventLog
 from psa_pose.engine.memory import keep_large_blocks
 from psa_pose.engine.ranks import LaunchEnvironment, Ranks
 from psa_pose.engine.signals import StopRequest
@@ -73,13 +73,11 @@ def training_trainer(
     options = hook_options(cfg, 'checkpoint', CHECKPOINT)
     folder = Path(cfg.work_dir) / 'checkpoints'
     rotating = _rotating_checkpoint(folder, options, stop)
-    callbacks: list[Callback] = [EvaluateLastEpoch(), SkipReport(), Whereabouts(ranks)]
+    callbacks: list[Callback] = [EvaluateLastEpoch(), SkipReport()]
     if options['save_best']:
         callbacks.append(_best_checkpoint(folder, options, metric))
     callbacks.append(rotating)
-    logger = TensorBoardLogger(
-        cfg.work_dir, name='', version='tensorboard', purge_step=resumed_step
-    )
+    logger = EventLog(cfg.work_dir, name='', version='tensorboard', purge_step=resumed_step)
     return build_trainer(
         cfg,
         step,

@@ -5,90 +5,26 @@ import json
 import os
 import re
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
-from mmengine.config import Config
 from torch import distributed
-from torch.distributed import PrefixStore, Store, TCPStore
+from torch.distributed import PrefixStore
 
-import psa_pose
-from psa_pose.engine.build import known_keys, whole_number
 from psa_pose.engine.ranks.launch import Launch
-from psa_pose.engine.ranks.watch import Watch
+from psa_pose.engine.ranks.options import DistOptions
+from psa_pose.engine.ranks.store import shared_store
+from psa_pose.engine.ranks.watch import Watch, end_all
 from psa_pose.errors import ConfigError, LaunchError, PSAPoseError
 
-BACKENDS = ('nccl', 'gloo')
 _COLLECTIVE = re.compile(
     r'gloo|NCCL|Connection (closed|reset)|Broken pipe|Timed out waiting|timed out after|TCPStore'
 )
-
-
-@dataclass(frozen=True)
-class DistOptions:
-    """`env_cfg.dist_cfg`, MMEngine's words.
-
-    Attributes:
-        backend: of collectives; None takes NCCL with GPUs and gloo without.
-        timeout: seconds that a collective may take, or a process to join.
-        heartbeat_timeout: seconds after which a silent rank counts as dead.
-    """
-
-    backend: str | None = None
-    timeout: int = 1800
-    heartbeat_timeout: int = 60
-
-
-def dist_options(cfg: Config) -> DistOptions:
-    """Read `env_cfg.dist_cfg`.
-
-    Raises:
-        ConfigError: a key or a value that it cannot have.
-    """
-    path = 'env_cfg.dist_cfg'
-    options = known_keys(
-        (cfg.get('env_cfg') or {}).get('dist_cfg'),
-        ('backend', 'timeout', 'heartbeat_timeout'),
-        path,
-    )
-    backend = options.get('backend')
-    if backend not in (None, *BACKENDS):
-        raise ConfigError(f'{path}.backend must be one of {BACKENDS}, got {backend!r}')
-    return DistOptions(
-        backend,
-        whole_number(options.get('timeout', DistOptions.timeout), f'{path}.timeout'),
-        whole_number(
-            options.get('heartbeat_timeout', DistOptions.heartbeat_timeout),
-            f'{path}.heartbeat_timeout',
-        ),
-    )
-
-
-def what_runs(cfg: Config) -> dict[str, str]:
-    """What must be the same on all ranks, for `Ranks.same`; data is compared by its content."""
-    versions = {'torch': torch.__version__, 'psa-pose': psa_pose.__version__}
-    return {
-        'config': '\n'.join(_leaves(cfg._cfg_dict.to_dict(), '')),
-        'versions': str(versions),
-    }
-
-
-def _leaves(value: Any, path: str) -> Iterator[str]:
-    """Lines 'a.b.0.c=value', as `--cfg-options` takes them."""
-    if not isinstance(value, dict | list | tuple):
-        yield f'{path}={value!r}'
-        return
-    pairs = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, inner in pairs:
-        if key != 'data_root':
-            yield from _leaves(inner, f'{path}.{key}' if path else str(key))
 
 
 class Ranks:
@@ -245,12 +181,13 @@ class Ranks:
 
     def _join(self) -> None:
         launch, options = self.launch, self.options
-        self._store = _store(launch, options.timeout)
+        self._store = shared_store(launch, options.timeout)
         count = self._store.add(f'joined/{launch.rank}', 1)
+        if count > 1:
+            end_all(self._store, launch)
+            raise LaunchError(f'{count} processes call themselves rank {launch.rank}')
         self._watch = Watch(launch, self._store, options.heartbeat_timeout)
         try:
-            if count > 1:
-                raise LaunchError(f'{count} processes call themselves rank {launch.rank}')
             rows = self.exchange(str(launch.ranks))
             if len(set(rows)) > 1:
                 said = ', '.join(f'rank {i} of {row}' for i, row in enumerate(rows))
@@ -302,46 +239,6 @@ class Ranks:
         self._watch.leave()
         if distributed.is_initialized():
             distributed.destroy_process_group()
-
-
-def _store(launch: Launch, timeout: float) -> Store:
-    where = f'{launch.address}:{launch.port}'
-    made: list[TCPStore | BaseException] = []
-
-    def make() -> None:
-        try:
-            store = TCPStore(
-                launch.address,
-                launch.port,
-                is_master=launch.serves and launch.rank == 0,
-                timeout=timedelta(seconds=timeout),
-                wait_for_workers=False,
-            )
-            made.append(store)
-        except (RuntimeError, ValueError) as error:
-            made.append(error)
-
-    # A server that is somebody else's may never answer, and then there is no time limit.
-    thread = threading.Thread(target=make, daemon=True)
-    thread.start()
-    thread.join(timeout + 5)
-    if not made:
-        raise LaunchError(f'{launch}: what listens at {where} is not rank 0 of this run')
-    store = made[0]
-    if isinstance(store, BaseException):
-        error = store
-        if 'EADDRINUSE' in str(error):
-            raise LaunchError(
-                f'{where} is in use, by another run perhaps: choose another port (torchrun '
-                '--master-port, or MASTER_PORT)'
-            ) from None
-        why = str(error).splitlines()[0]
-        raise LaunchError(
-            f'{launch}: rank 0 was not reached at {where} within {timeout} s ({why})'
-        ) from None
-    # torchrun's own store outlives its processes; one of rank 0's is new at each attempt, which
-    # agents that were started at different times count differently.
-    return store if launch.serves else PrefixStore(f'psa_pose/{launch.attempt}', store)
 
 
 def _is_collective(error: BaseException) -> bool:

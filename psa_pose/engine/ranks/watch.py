@@ -35,6 +35,11 @@ ENDED, ABSENT = b'ended', b'absent'
 FAILED = 'left alone in a collective operation'
 
 
+def end_all(store: Store, launch: Launch) -> None:
+    """Let all ranks end without a word; for a process that is none of them and says why."""
+    _tell(PrefixStore('watch', store), launch, 1, '')
+
+
 class Watch:
     """The beats of this rank, and what became of the others.
 
@@ -57,7 +62,7 @@ class Watch:
         self._stop = threading.Event()
         self._seen: dict[int, tuple[bytes, float]] = {}
         self._alarmed_at: float | None = None
-        self._silent = False
+        self._silent = self._ended = False
         self._quit: tuple[str, int] | None = None
         self._me = f'{launch.host}, pid {os.getpid()}'
         self._watched = range(launch.ranks if launch.rank == 0 else 1)
@@ -87,7 +92,7 @@ class Watch:
         """
         self._silent = True  # it says itself what there is to say
         try:
-            return self._tell(self._main, 1, '' if said else f'{self.launch} {text}')
+            return _tell(self._main, self.launch, 1, '' if said else f'{self.launch} {text}')
         except RuntimeError:  # the store is gone, and its rank has a cause of its own
             return True
 
@@ -111,6 +116,9 @@ class Watch:
             status: of the process.
             dead: ranks that are not waited for.
         """
+        self._ended = True
+        with suppress(RuntimeError):
+            self._main.set(f'beat/{self.launch.rank}', ENDED.decode())
         self._linger(5 * INTERVAL, dead)
         _exit(status)
 
@@ -152,6 +160,8 @@ class Watch:
         thread.join(limit)
 
     def _beat(self) -> None:
+        if self._ended:
+            return
         spent = time.monotonic() - self._since
         self._beats += 1
         self._mine.set(
@@ -177,7 +187,7 @@ class Watch:
             self._answered = time.monotonic()
             if self._quit:
                 text, status = self._quit
-                self._tell(self._mine, status, f'{self.launch} {text}')
+                _tell(self._mine, self.launch, status, f'{self.launch} {text}')
                 self._end('', status)
             if verdict != b'-':
                 number, who, text = verdict.decode().split('|', 2)
@@ -187,12 +197,8 @@ class Watch:
             text, dead = self._judge(alarm, beats, time.monotonic())
             if text:
                 if self.launch.rank == 0:
-                    self._tell(self._mine, 1, text)
+                    _tell(self._mine, self.launch, 1, text)
                 self._end(text, dead=dead)
-
-    def _tell(self, connection: Store, status: int, text: str) -> bool:
-        verdict = f'{status}|{self._me}|{text}'
-        return connection.compare_set('verdict', '-', verdict) == verdict.encode()
 
     def _guard(self) -> None:
         """No call of the store keeps its time limit when the other side is silent."""
@@ -269,6 +275,11 @@ class Watch:
             if reachable and self.launch.rank == 0:
                 self.exit(status, dead=dead)
             _exit(status)
+
+
+def _tell(connection: Store, launch: Launch, status: int, text: str) -> bool:
+    verdict = f'{status}|{launch.host}, pid {os.getpid()}|{text}'
+    return connection.compare_set('verdict', '-', verdict) == verdict.encode()
 
 
 def _exit(status: int) -> NoReturn:
