@@ -5,9 +5,9 @@ NCCL says nothing until its timeout. So every rank tells the store, again and ag
 and where it is, and rank 0 watches them all. Once a rank is silent for `patience` seconds, or has
 left its last words, the verdict stands in the store, and every other rank ends with it.
 
-Keys, under a prefix: `beat/RANK` 'count|pid|host|where', 'ended' or 'absent'; `alarm` of a rank
-whose collective failed, which makes everyone look closer; `verdict` 'status|host, pid|text', the
-exit status of all, and the text empty where it was printed already.
+Keys, under a prefix: `beat/RANK`, see `Beat`; `alarm`, the error of a rank whose collective failed,
+which makes everyone look closer; `verdict` 'status|host, pid|text', the exit status of all, and the
+text empty where it was printed already. A '-' stands for nothing.
 """
 
 import multiprocessing
@@ -19,20 +19,15 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 from typing import NoReturn
 
 from torch.distributed import DistStoreError, PrefixStore, Store
 
+from psa_pose.engine.ranks.judge import ABSENT, ALARMED, ENDED, FAILED, Beat, Judge
 from psa_pose.engine.ranks.launch import Launch
 
 INTERVAL = 1.0
 """Seconds between two beats."""
-ALARMED = 10.0
-"""Seconds of silence that count as death once a collective has failed; a thread may wait for a
-long call of another, say one that parses a file."""
-ENDED, ABSENT = b'ended', b'absent'
-FAILED = 'left alone in a collective operation'
 
 
 def end_all(store: Store, launch: Launch) -> None:
@@ -60,15 +55,14 @@ class Watch:
         self._beats = 0
         self._ending = threading.Lock()
         self._stop = threading.Event()
-        self._seen: dict[int, tuple[bytes, float]] = {}
-        self._alarmed_at: float | None = None
+        self._judge = Judge(launch.rank, launch.host, patience)
         self._silent = self._ended = False
         self._quit: tuple[str, int] | None = None
         self._me = f'{launch.host}, pid {os.getpid()}'
         self._watched = range(launch.ranks if launch.rank == 0 else 1)
         self._beat()
         for rank in self._watched:  # a key that is not there would be waited for
-            self._main.compare_set(f'beat/{rank}', '', ABSENT.decode())
+            self._main.compare_set(f'beat/{rank}', '', str(ABSENT))
         for key in ('verdict', 'alarm'):
             self._main.compare_set(key, '', '-')
         self._answered = time.monotonic()
@@ -118,7 +112,7 @@ class Watch:
         """
         self._ended = True
         with suppress(RuntimeError):
-            self._main.set(f'beat/{self.launch.rank}', ENDED.decode())
+            self._main.set(f'beat/{self.launch.rank}', str(ENDED))
         self._linger(5 * INTERVAL, dead)
         _exit(status)
 
@@ -138,7 +132,7 @@ class Watch:
         self._stop.set()
         self._threads[0].join(self.patience)
         with suppress(RuntimeError):
-            self._main.set(f'beat/{self.launch.rank}', ENDED.decode())
+            self._main.set(f'beat/{self.launch.rank}', str(ENDED))
         if self.launch.rank == 0:
             self._linger(self.patience)
 
@@ -151,7 +145,7 @@ class Watch:
             with suppress(RuntimeError):
                 while others and time.monotonic() < end:
                     beats = self._main.multi_get([f'beat/{rank}' for rank in others])
-                    if all(beat in (ENDED, ABSENT) for beat in beats):
+                    if not any(Beat.read(beat.decode()).lives for beat in beats):
                         return
                     time.sleep(0.05)
 
@@ -162,22 +156,20 @@ class Watch:
     def _beat(self) -> None:
         if self._ended:
             return
-        spent = time.monotonic() - self._since
         self._beats += 1
-        self._mine.set(
-            f'beat/{self.launch.rank}',
-            f'{self._beats}|{os.getpid()}|{self.launch.host}|{self._where}, for {spent:.0f} s',
-        )
+        spent = int(time.monotonic() - self._since)
+        beat = Beat(self._beats, os.getpid(), self.launch.host, self._where, spent)
+        self._mine.set(f'beat/{self.launch.rank}', str(beat))
 
     def _run(self) -> None:
         keys = ['verdict', 'alarm', *(f'beat/{rank}' for rank in self._watched)]
         while not self._stop.wait(INTERVAL):
             before = time.monotonic()
             if before - self._answered > 5 * INTERVAL:  # the whole job slept, or the network did
-                self._seen.clear()
+                self._judge.forget()
             try:
                 self._beat()
-                verdict, alarm, *beats = self._mine.multi_get(keys)
+                verdict, alarm, *beats = [v.decode() for v in self._mine.multi_get(keys)]
             except DistStoreError:  # an answer that came late
                 continue
             except RuntimeError as error:
@@ -189,12 +181,13 @@ class Watch:
                 text, status = self._quit
                 _tell(self._mine, self.launch, status, f'{self.launch} {text}')
                 self._end('', status)
-            if verdict != b'-':
-                number, who, text = verdict.decode().split('|', 2)
+            if verdict != '-':
+                number, who, text = verdict.split('|', 2)
                 if who != self._me:
                     self._end(text, int(number))
                 continue
-            text, dead = self._judge(alarm, beats, time.monotonic())
+            read = [Beat.read(beat) for beat in beats]
+            text, dead = self._judge.judge(read, alarm.removeprefix('-'), time.monotonic())
             if text:
                 if self.launch.rank == 0:
                     _tell(self._mine, self.launch, 1, text)
@@ -211,49 +204,6 @@ class Watch:
             if now - self._answered > self.patience:
                 self._end(self._store_gone(f'for {now - self._answered:.0f} s'), reachable=False)
 
-    def _judge(self, alarm: bytes, beats: Sequence[bytes], now: float) -> tuple[str, list[int]]:
-        """What ended the run, '' if nothing did, and which ranks are dead."""
-        for rank, beat in enumerate(beats):
-            if rank not in self._seen or self._seen[rank][0] != beat:
-                self._seen[rank] = beat, now
-        if alarm != b'-':
-            self._alarmed_at = self._alarmed_at or now
-            dead = [rank for rank, beat in enumerate(beats) if self._died_here(beat)]
-            if dead:
-                names = ', '.join(_name(rank, beats[rank]) for rank in dead)
-                return f'{names} died: killed, or crashed in compiled code', dead
-        alarmed = self._alarmed_at is not None and now - self._alarmed_at > ALARMED
-        limit = min(ALARMED, self.patience) if alarmed else self.patience
-        silent = {
-            rank: now - seen
-            for rank, (beat, seen) in self._seen.items()
-            if beat not in (ENDED, ABSENT) and now - seen >= limit and rank != self.launch.rank
-        }
-        if silent:
-            longest = max(silent.values())
-            names = ', '.join(_name(rank, self._seen[rank][0]) for rank in silent)
-            return (
-                f'{names} {"has" if len(silent) == 1 else "have"} not been heard of for '
-                f'{longest:.0f} s: killed, or the node or its network is gone',
-                list(silent),
-            )
-        if alarmed and self.launch.rank == 0:
-            return _who_keeps_others_waiting(beats, alarm.decode()), []
-        return '', []
-
-    def _died_here(self, beat: bytes) -> bool:
-        """Whether it is of a process on this node that is no more."""
-        if beat in (ENDED, ABSENT):
-            return False
-        _, pid, host, _ = beat.decode().split('|', 3)
-        if host != self.launch.host:
-            return False
-        try:
-            stat = Path('/proc', pid, 'stat').read_text()
-        except OSError:
-            return Path('/proc/self').exists()
-        return stat.rpartition(')')[2].split()[0] in 'ZX'
-
     def _store_gone(self, how: str) -> str:
         keeper = 'rank 0' if self.launch.serves else "torchrun's rendezvous"
         return (
@@ -268,7 +218,7 @@ class Watch:
         with self._ending:  # one message, whichever thread comes first
             if reachable:
                 with suppress(RuntimeError):
-                    self._mine.set(f'beat/{self.launch.rank}', ENDED.decode())
+                    self._mine.set(f'beat/{self.launch.rank}', str(ENDED))
             if cause and not self._silent:
                 sys.stdout.flush()
                 os.write(2, f'error: {self.launch} ended, since {cause}\n'.encode())
@@ -286,29 +236,6 @@ def _exit(status: int) -> NoReturn:
     for child in multiprocessing.active_children():  # they hold copies of the connections
         child.kill()
     os._exit(status)
-
-
-def _name(rank: int, beat: bytes) -> str:
-    if beat in (ENDED, ABSENT):
-        return f'rank {rank}'
-    _, pid, host, _ = beat.decode().split('|', 3)
-    return f'rank {rank} ({host}, pid {pid})'
-
-
-def _where(beat: bytes) -> str:
-    if beat in (ENDED, ABSENT):
-        return 'has ended' if beat == ENDED else 'is absent'
-    return f'is {beat.decode().split("|", 3)[3]}'
-
-
-def _who_keeps_others_waiting(beats: Sequence[bytes], alarm: str) -> str:
-    """All ranks live, and some were left alone in a collective operation."""
-    late = [rank for rank, beat in enumerate(beats) if FAILED.encode() not in beat]
-    if not late:
-        return f'a collective operation failed on all ranks ({alarm})'
-    shown = '; '.join(f'{_name(rank, beats[rank])} {_where(beats[rank])}' for rank in late[:8])
-    more = f'; and {len(late) - 8} more' if len(late) > 8 else ''
-    return f'others wait in a collective operation in vain: {shown}{more} ({alarm})'
 
 
 def _first_line(error: BaseException) -> str:
