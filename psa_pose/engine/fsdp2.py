@@ -55,6 +55,19 @@ class FSDP2Strategy(ModelParallelStrategy):
             fully_shard(unit, **options)
         fully_shard(model, **options)
 
+    def keep_whole(self, model: nn.Module, keep: bool) -> None:
+        """Let what the next forward gathers stay, or free it.
+
+        Ranks take different numbers of batches in an evaluation: the first is the only one that
+        they take together, and the only one that may send anything.
+        """
+        assert isinstance(model, FSDPModule)
+        model.set_reshard_after_forward(self.reshard_after_forward and not keep)
+        model.set_reshard_after_forward(False, recurse=False)  # its backward is next
+        for part in model.modules():
+            if isinstance(part, FSDPModule) and not keep:
+                part.reshard()
+
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Whole tensors on rank 0, nothing elsewhere; collective."""
         assert self.lightning_module is not None

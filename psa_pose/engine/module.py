@@ -156,12 +156,14 @@ class PoseModule(L.LightningModule):
     test_step = validation_step
 
     def on_validation_epoch_start(self) -> None:
+        self._keep_whole(True)
         self.metric.reset()
         self._predicted = []
 
     on_test_epoch_start = on_validation_epoch_start
 
     def on_validation_epoch_end(self) -> None:
+        self._keep_whole(False)
         if self._predicted:  # a rank may have had no person
             fields = zip(*self._predicted, strict=True)
             self.metric.process(*(torch.cat(parts).cpu().numpy() for parts in fields))
@@ -174,6 +176,10 @@ class PoseModule(L.LightningModule):
         self.log_dict(numbers, sync_dist=True)  # already the same on every rank
 
     on_test_epoch_end = on_validation_epoch_end
+
+    def _keep_whole(self, keep: bool) -> None:
+        if isinstance(self.trainer.strategy, FSDP2Strategy):
+            self.trainer.strategy.keep_whole(self.estimator, keep)
 
     def _gather(self) -> None:
         """Give every rank the predictions of all, so that each computes the same numbers."""

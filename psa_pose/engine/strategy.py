@@ -74,6 +74,14 @@ def build_strategy(cfg: Config, launch: Launch, step: StepOptions) -> Strategy |
     return RankStrategy(compressed, **options)
 
 
+def strategy_text(cfg: Config) -> str:
+    """What several ranks do together, for the first lines of a run."""
+    kind, options = _read(cfg)
+    changed = [f'{k}={v}' for k, v in options.items() if v != WRAPPERS[kind][k]]
+    own = 'BatchNorm over all ranks' if cfg.get('sync_bn') else "each rank's own BatchNorm"
+    return ', '.join([kind, *changed, own])
+
+
 class RankStrategy(DDPStrategy):
     """Lightning's DDP; with compressed gradients on a CPU as well.
 

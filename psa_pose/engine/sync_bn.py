@@ -48,6 +48,9 @@ def is_synchronised(norm: _BatchNorm) -> bool:
     return isinstance(norm, nn.SyncBatchNorm | CPUSyncBatchNorm)
 
 
+OWN = 1e-12  # added to a variance whose inverse root is taken
+
+
 class CPUSyncBatchNorm(_BatchNorm):
     """What `torch.nn.SyncBatchNorm` computes, where that does not run."""
 
@@ -62,23 +65,10 @@ class CPUSyncBatchNorm(_BatchNorm):
         """
         if not self.training:
             return super().forward(x)
-        values = x.float()
-        # In float64 nothing is lost where the mean is large beside the deviation.
-        moments = torch.var_mean(values, [0, *range(2, x.dim())], correction=0)
-        var, mean = (m.double() for m in moments)
-        count = mean.new_full((1,), values.numel() / len(mean))
-        own = torch.cat([mean, var + mean.square(), torch.ones_like(count)]) * count
-        *sums, count = _SumOverRanks.apply(own).split([len(mean), len(mean), 1])
-        mean, square = (s / count for s in sums)
-        var = square - mean.square()
+        y, mean, unbiased = _AllRanks.apply(x, self.weight, self.bias, self.eps)
         if self.track_running_stats:
-            self._track(mean, var * count / (count - 1))
-        scale = torch.rsqrt(var + self.eps)
-        scale = scale * self.weight if self.affine else scale
-        shift = self.bias if self.affine else torch.zeros_like(mean)
-        shape = (1, -1, *[1] * (x.dim() - 2))
-        mean, scale, shift = (v.to(values.dtype).view(shape) for v in (mean, scale, shift))
-        return torch.addcmul(shift, values - mean, scale).to(x.dtype)
+            self._track(mean, unbiased)
+        return y
 
     @torch.no_grad()
     def _track(self, mean: Tensor, unbiased: Tensor) -> None:
@@ -90,17 +80,45 @@ class CPUSyncBatchNorm(_BatchNorm):
             buffer.lerp_(value.to(buffer.dtype), share)
 
 
-class _SumOverRanks(torch.autograd.Function):
-    """`torch.distributed.nn`'s all_reduce, which is deprecated."""
+class _AllRanks(torch.autograd.Function):
+    """PyTorch's kernels of one rank, given the sums over all ranks: one all-reduce each way.
+
+    A channel's numbers are float64: nothing is lost where its mean is far from zero.
+    """
 
     @staticmethod
-    def forward(ctx: Any, own: Tensor) -> Tensor:
-        total = own.clone()
-        distributed.all_reduce(total)
-        return total
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Any:
+        ctx.dtype, x = x.dtype, x.float()
+        _, mean, invstd = torch.native_batch_norm(x, None, None, None, None, True, 0.0, OWN)
+        mean, var = mean.double(), invstd.double().pow(-2) - OWN
+        count = mean.new_full((1,), x.numel() / len(mean))
+        own = torch.cat([mean, var + mean.square(), torch.ones_like(count)]) * count
+        distributed.all_reduce(own)
+        *sums, count = own.split([len(mean), len(mean), 1])
+        mean, square = (s / count for s in sums)
+        var = square - mean.square()
+        y = nn.functional.batch_norm(x, mean.float(), var.float(), weight, bias, False, 0.0, eps)
+        ctx.save_for_backward(x, weight, mean, (var + eps).rsqrt(), count)
+        unbiased = var * count / (count - 1)
+        ctx.mark_non_differentiable(mean, unbiased)
+        return y.to(ctx.dtype), mean, unbiased
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        total = grad.clone()
-        distributed.all_reduce(total)
-        return total
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
+        x, weight, mean, invstd, count = ctx.saved_tensors
+        grad = grad.float()
+        moments = (None, None, mean.float(), invstd.float(), True, 0.0, [False, True, True])
+        _, by_weight, by_bias = torch.ops.aten.native_batch_norm_backward(grad, x, None, *moments)
+        shared = torch.cat([by_weight, by_bias]).double()
+        distributed.all_reduce(shared)
+        slope, offset = (shared / count).split(len(mean))
+        # invstd * weight * (grad - offset - slope * (x - mean) * invstd), channel by channel
+        scale = invstd if weight is None else invstd * weight
+        shape = (1, -1, *[1] * (x.dim() - 2))
+        by_grad, by_x = scale, -scale * slope * invstd
+        rest = -scale * offset - by_x * mean
+        by_grad, by_x, rest = (v.float().view(shape) for v in (by_grad, by_x, rest))
+        by_input = torch.addcmul(rest, grad, by_grad).addcmul_(x, by_x).to(ctx.dtype)
+        if weight is None:
+            return by_input, None, None, None
+        return by_input, by_weight, by_bias, None

@@ -25,6 +25,7 @@ from psa_pose.engine.ranks import Ranks, dist_options, read_launch, what_runs
 from psa_pose.engine.resume import kept, newest_whole
 from psa_pose.engine.signals import StopRequest, stopped_by_signals
 from psa_pose.engine.step import StepOptions, step_options
+from psa_pose.engine.strategy import strategy_text
 from psa_pose.engine.sync_bn import sync_batch_norms
 from psa_pose.engine.trainer import log_interval, training_trainer
 from psa_pose.errors import CheckpointError, ConfigError
@@ -136,7 +137,7 @@ def train(
             print(f'hook      {type(hook).__name__}: {hook}')
         print(f'work dir  {work_dir}', flush=True)
         if ranks.several:
-            print(f'ranks     {ranks}', flush=True)
+            print(f'ranks     {ranks}; {strategy_text(cfg)}', flush=True)
         if not dry_run:
             cfg.dump(work_dir / 'config.py')
             if start:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
 from psa_pose.datasets import CocoStyleDataset, PoseDataLoader
+from psa_pose.datasets.sampling import RankBatches
 from psa_pose.errors import DataError
 from tests.handmade import coco_content, person_entry, write_dataset
 
@@ -210,14 +211,28 @@ class ImageKeys(Keys):
 class TestEvaluation:
     @given(sizes, batch_sizes, rank_counts)
     def test_each_person_once_over_all_ranks(self, size, batch_size, ranks):
-        persons = []
+        size = max(size, ranks)
+        shares = []
         for rank in range(ranks):
             loader = PoseDataLoader(Keys(size), batch_size, train=False, rank=rank, ranks=ranks)
-            batches = [batch[:, 0].tolist() for batch in loader]
-            assert len(batches) == len(loader)
-            assert all(len(batch) <= batch_size for batch in batches)
-            persons += [person for batch in batches for person in batch]
-        assert sorted(persons) == list(range(size))
+            shares.append([batch[:, 0].tolist() for batch in loader])
+            assert len(shares[-1]) == len(loader)
+        batches = [batch for share in shares for batch in share]
+        assert all(len(batch) <= batch_size for batch in batches)
+        assert sorted(person for batch in batches for person in batch) == list(range(size))
+        counts = [len(share) for share in shares]  # Lightning waits for ever for one without
+        assert min(counts) >= 1 and max(counts) - min(counts) <= 1
+
+    @given(sizes, batch_sizes, rank_counts)
+    def test_the_same_batches_whatever_the_number_of_ranks(self, size, batch_size, ranks):
+        images = np.arange(size + ranks * batch_size) // 3  # a batch for everyone
+        alone = list(RankBatches(images, batch_size, 0, 1))
+        shared = [b for rank in range(ranks) for b in RankBatches(images, batch_size, rank, ranks)]
+        assert shared == alone
+
+    def test_fewer_persons_than_ranks_are_refused(self):
+        with pytest.raises(ValueError, match='3 persons cannot be shared by 4 processes'):
+            PoseDataLoader(Keys(3), 2, train=False, rank=0, ranks=4)
 
     def test_in_order_and_every_time_the_same(self):
         loader = PoseDataLoader(Keys(10), 4, train=False)

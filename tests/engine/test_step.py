@@ -9,8 +9,8 @@ import torch
 
 from psa_pose.engine import step as step_module
 from psa_pose.engine.config import load_config
-from psa_pose.engine.step import StepOptions, step_options
 from psa_pose.engine.ranks import Ranks
+from psa_pose.engine.step import StepOptions, step_options
 from psa_pose.engine.trainer import build_trainer
 from psa_pose.errors import ConfigError
 from psa_pose.registry import HOOKS
