@@ -1,6 +1,8 @@
 """From the ranks' beats to who is dead, or keeps the others waiting."""
 
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +24,8 @@ class Beat(NamedTuple):
     where: str
     seconds: int
     """How long it has been there."""
+    space: str = ''
+    """In which its pid means anything: containers of one host name may have several."""
 
     @property
     def lives(self) -> bool:
@@ -32,8 +36,15 @@ class Beat(NamedTuple):
 
     @classmethod
     def read(cls, text: str) -> 'Beat':
-        number, pid, host, where, seconds = text.split('|')
-        return cls(int(number), int(pid), host, where, int(seconds))
+        number, pid, host, where, seconds, space = text.split('|')
+        return cls(int(number), int(pid), host, where, int(seconds), space)
+
+
+def process_space() -> str:
+    """Of this process, see `Beat`."""
+    with suppress(OSError):
+        return os.readlink('/proc/self/ns/pid')
+    return ''
 
 
 ABSENT = Beat(0, 0, '', 'absent', 0)
@@ -47,10 +58,13 @@ class Judge:
         rank: of this process, which does not judge itself.
         host: of this process.
         patience: seconds of silence after which a rank counts as dead.
+        space: of this process, see `Beat`.
     """
 
-    def __init__(self, rank: int, host: str, patience: float) -> None:
-        self.rank, self.host, self.patience = rank, host, patience
+    def __init__(self, rank: int, host: str, patience: float, space: str = '') -> None:
+        self.rank, self.patience = rank, patience
+        self._here = host, space
+        self._gone: list[int] = []
         self._seen: dict[int, tuple[Beat, float]] = {}  # and when it last changed
         self._alarmed_at: float | None = None
 
@@ -72,11 +86,13 @@ class Judge:
         for rank, beat in enumerate(beats):
             if rank not in self._seen or self._seen[rank][0] != beat:
                 self._seen[rank] = beat, now
-        if alarm:
-            if self._alarmed_at is None:
-                self._alarmed_at = now
-            if dead := [rank for rank, beat in enumerate(beats) if self._died_here(beat)]:
-                return f'{_names(dead, beats)} died: killed, or crashed in compiled code', dead
+        if alarm and self._alarmed_at is None:
+            self._alarmed_at = now
+        # At two looks: it may have said that it ends, and ended, after the first.
+        gone = [rank for rank, beat in enumerate(beats) if self._is_gone(beat)]
+        dead, self._gone = [rank for rank in gone if rank in self._gone], gone
+        if dead:
+            return f'{_names(dead, beats)} died: killed, or crashed in compiled code', dead
         alarmed = self._alarmed_at is not None and now - self._alarmed_at > ALARMED
         limit = min(ALARMED, self.patience) if alarmed else self.patience
         silence = {
@@ -95,9 +111,9 @@ class Judge:
             return _waited_for(beats, alarm), []
         return '', []
 
-    def _died_here(self, beat: Beat) -> bool:
+    def _is_gone(self, beat: Beat) -> bool:
         """Whether it is of a process on this node that is no more."""
-        if not beat.lives or beat.host != self.host:
+        if not beat.lives or (beat.host, beat.space) != self._here:
             return False
         try:
             stat = Path('/proc', str(beat.pid), 'stat').read_text()

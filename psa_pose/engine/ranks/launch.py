@@ -67,14 +67,22 @@ def _read_torchrun(environ: Mapping[str, str]) -> Launch:
     if ranks == 1 and 'RANK' not in environ:
         return Launch()
     elastic = 'TORCHELASTIC_RUN_ID' in environ
+    own_store = environ.get('TORCHELASTIC_USE_AGENT_STORE') == 'True'
+    local_ranks = _number(environ, 'LOCAL_WORLD_SIZE', 1)
+    if own_store and ranks > local_ranks and _number(environ, 'TORCHELASTIC_MAX_RESTARTS', 0):
+        raise ConfigError(
+            'torchrun --max-restarts on several nodes: each of its agents counts restarts for '
+            'itself (pytorch/pytorch#135712), and ranks that are restarted would not meet again; '
+            'start torchrun with TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 on all nodes'
+        )
     return Launch(
         rank=_number(environ, 'RANK'),
         ranks=ranks,
         local_rank=_number(environ, 'LOCAL_RANK', 0),
-        local_ranks=_number(environ, 'LOCAL_WORLD_SIZE', 1),
+        local_ranks=local_ranks,
         address=_text(environ, 'MASTER_ADDR'),
         port=_number(environ, 'MASTER_PORT'),
-        serves=environ.get('TORCHELASTIC_USE_AGENT_STORE') != 'True',
+        serves=not own_store,
         attempt=_number(environ, 'TORCHELASTIC_RESTART_COUNT', 0),
         by='torchrun' if elastic else 'RANK and WORLD_SIZE',
     )

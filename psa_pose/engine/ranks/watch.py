@@ -23,7 +23,7 @@ from typing import NoReturn
 
 from torch.distributed import DistStoreError, PrefixStore, Store
 
-from psa_pose.engine.ranks.judge import ABSENT, ALARMED, ENDED, FAILED, Beat, Judge
+from psa_pose.engine.ranks.judge import ABSENT, ALARMED, ENDED, FAILED, Beat, Judge, process_space
 from psa_pose.engine.ranks.launch import Launch
 
 INTERVAL = 1.0
@@ -55,7 +55,8 @@ class Watch:
         self._beats = 0
         self._ending = threading.Lock()
         self._stop = threading.Event()
-        self._judge = Judge(launch.rank, launch.host, patience)
+        self._space = process_space()
+        self._judge = Judge(launch.rank, launch.host, patience, self._space)
         self._silent = self._ended = False
         self._quit: tuple[str, int] | None = None
         self._me = f'{launch.host}, pid {os.getpid()}'
@@ -158,7 +159,7 @@ class Watch:
             return
         self._beats += 1
         spent = int(time.monotonic() - self._since)
-        beat = Beat(self._beats, os.getpid(), self.launch.host, self._where, spent)
+        beat = Beat(self._beats, os.getpid(), self.launch.host, self._where, spent, self._space)
         self._mine.set(f'beat/{self.launch.rank}', str(beat))
 
     def _run(self) -> None:

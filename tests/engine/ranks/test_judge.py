@@ -96,7 +96,7 @@ def test_only_rank_0_says_who_is_waited_for():
 
 
 class TestOnThisNode:
-    """A process that is no more is known at once, once a collective has failed."""
+    """A process that is no more is known at the second look, whatever the others do."""
 
     def process(self):
         process = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,))
@@ -116,7 +116,7 @@ class TestOnThisNode:
         else:  # nobody has asked for its status
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert judge.judge(beats, '', 0) == ('', [])
-        text, dead = judge.judge(beats, 'lost', 0)
+        text, dead = judge.judge(beats, '', 1)
         process.join()
         assert dead == [1]
         assert text == f'rank 1 (here, pid {process.pid}) died: killed, or crashed in compiled code'
@@ -127,3 +127,18 @@ class TestOnThisNode:
         process.join()
         beats = [beat(1), beat(1, pid=process.pid, host='far')]
         assert judge.judge(beats, 'lost', 0) == ('', [])
+
+    def test_one_that_said_so_in_between(self, judge):
+        process = self.process()
+        process.kill()
+        process.join()
+        assert judge.judge([beat(1), beat(1, pid=process.pid, host='here')], '', 0) == ('', [])
+        assert judge.judge([beat(2), ENDED], '', 1) == ('', [])
+
+    def test_one_of_another_container_with_this_host_name(self, judge):
+        process = self.process()
+        process.kill()
+        process.join()
+        elsewhere = beat(1, pid=process.pid, host='here')._replace(space='pid:[7]')
+        for now in range(3):
+            assert judge.judge([beat(now), elsewhere], 'lost', now) == ('', [])

@@ -49,6 +49,15 @@ def test_torchrun():
     assert not launch.serves and launch.by == 'torchrun'
 
 
+def test_torchrun_that_could_not_restart():
+    """Its agents' counts of restarts differ, and with them the ranks' places in the store."""
+    restarts = {**TORCHRUN, 'TORCHELASTIC_MAX_RESTARTS': '3'}
+    with pytest.raises(ConfigError, match='TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 on all nodes'):
+        read_launch(restarts)
+    assert read_launch({**restarts, 'TORCHELASTIC_USE_AGENT_STORE': 'False'}).serves
+    assert read_launch({**restarts, 'WORLD_SIZE': '4', 'RANK': '1', 'LOCAL_WORLD_SIZE': '4'})
+
+
 def test_by_hand_rank_0_keeps_the_store():
     launch = read_launch(BY_HAND)
     assert (launch.rank, launch.ranks, launch.local_rank) == (1, 2, 0)
