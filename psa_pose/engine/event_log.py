@@ -2,22 +2,12 @@
 
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.loggers import TensorBoardLogger
-
-_excepthook = threading.excepthook
-
-
-def _quiet(args: threading.ExceptHookArgs) -> None:
-    """No traceback of the writer's thread: its error is raised where the next point is logged."""
-    name = type(args.thread).__name__
-    if name != '_AsyncWriterThread' or not isinstance(args.exc_value, OSError):
-        _excepthook(args)
-
-
-threading.excepthook = _quiet
 
 
 class EventLog(TensorBoardLogger):
@@ -30,14 +20,22 @@ class EventLog(TensorBoardLogger):
     failed = False
     """Whether points are being lost."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not isinstance(threading.excepthook, _QuietWriter):
+            threading.excepthook = _QuietWriter(threading.excepthook)
+
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        if self.failed and not Path(self.root_dir).is_dir():
+            return  # not to be made anew: the file system that it is on is not there
         with self._losing_points():
             super().log_metrics(metrics, step)
             self.failed = False
 
     def save(self) -> None:
-        with self._losing_points():
-            super().save()
+        if not self.failed:
+            with self._losing_points():
+                super().save()
 
     def finalize(self, status: str) -> None:
         with self._losing_points():
@@ -61,3 +59,15 @@ class EventLog(TensorBoardLogger):
                 )
             self.failed, self._experiment = True, None
             self._kwargs.pop('purge_step', None)  # was for what came before this run
+
+
+class _QuietWriter:
+    """No traceback of the writer's thread: its error is raised where the next point is logged."""
+
+    def __init__(self, before: Callable[[threading.ExceptHookArgs], Any]) -> None:
+        self.before = before
+
+    def __call__(self, args: threading.ExceptHookArgs) -> None:
+        name = type(args.thread).__name__
+        if name != '_AsyncWriterThread' or not isinstance(args.exc_value, OSError):
+            self.before(args)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.launching import Job, Node, two_nodes
+from tests.cluster.launching import Job
+from tests.cluster.nodes import Node, two_nodes
 
 
 @pytest.fixture

@@ -6,12 +6,14 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from psa_pose.engine import checkpoint_io
 from psa_pose.engine.checkpoint_io import AtomicCheckpointIO
 from psa_pose.engine.checkpointing import set_aside
 from psa_pose.engine.resume import damage, kept, newest_whole
@@ -163,6 +165,50 @@ def test_an_error_of_ours_is_no_full_disk(tmp_path: Path) -> None:
         AtomicCheckpointIO('continue').save_checkpoint({'broken': Broken()}, path)
     assert torch.load(path, weights_only=True) == {'step': 1}
     assert names(tmp_path) == ['last.ckpt']
+
+
+class TestAFileSystemThatIsLost:
+    """A folder that is not there, as while its mount comes back."""
+
+    @pytest.fixture(autouse=True)
+    def impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(checkpoint_io, 'PAUSE', 0.05)
+        monkeypatch.setattr(checkpoint_io, 'PATIENCE', 0.4)
+
+    def test_for_a_moment(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        mount, path = tmp_path / 'mount', tmp_path / 'mount/w/checkpoints/last.ckpt'
+        (tmp_path / 'away/w').mkdir(parents=True)
+        back = threading.Timer(0.15, os.rename, (tmp_path / 'away', mount))
+        back.start()
+        AtomicCheckpointIO().save_checkpoint({'step': 1}, path)
+        back.join()
+        assert damage(path) is None
+        said = capsys.readouterr().err.splitlines()
+        assert said == [
+            f'warning: cannot write {path}: {os.strerror(errno.ENOENT)}; trying again for 0 s'
+        ]
+
+    @pytest.mark.parametrize('policy', ['stop', 'continue'])
+    def test_for_good(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], policy: str
+    ) -> None:
+        """And nothing is made below the mount point, where nobody would find it again."""
+        path = tmp_path / 'mount/w/checkpoints/last.ckpt'
+        if policy == 'stop':
+            with pytest.raises(CheckpointError, match=f'{path.parent} is not there'):
+                AtomicCheckpointIO(policy).save_checkpoint({'step': 1}, path)
+        else:
+            AtomicCheckpointIO(policy).save_checkpoint({'step': 1}, path)
+            assert 'training goes on without it' in capsys.readouterr().err
+        assert not (tmp_path / 'mount').exists()
+
+    def test_what_does_not_pass_is_not_tried_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / 'last.ckpt.partial').mkdir()  # EISDIR
+        monkeypatch.setattr(checkpoint_io.time, 'sleep', lambda _: pytest.fail('it waits'))
+        with pytest.raises(CheckpointError, match=os.strerror(errno.EISDIR)):
+            AtomicCheckpointIO().save_checkpoint({'step': 1}, tmp_path / 'last.ckpt')
 
 
 FULL = """
