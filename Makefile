@@ -28,8 +28,7 @@ $(DATA)/annotations/person_keypoints_val.json: | $(VENV)/.installed
 
 # Trained once; an interrupted run goes on where it was.
 $(RUN)/.trained: | $(DATA)/annotations/person_keypoints_val.json
-	$(BIN)/python tools/train.py $(CONFIG) --work-dir $(RUN) \
-	  $(if $(wildcard $(CHECKPOINT)),--resume)
+	$(BIN)/python tools/train.py $(CONFIG) --work-dir $(RUN) --resume auto
 	touch $@
 
 demo: $(RUN)/.trained
