@@ -236,7 +236,9 @@ def show(rows: list[dict[str, Any]], found: dict[str, Any], args: argparse.Names
 def others(rows: list[dict[str, Any]]) -> str:
     """What is known of other programs: nothing where ranks or workers share a core."""
     shares = [share for row in rows for share in row['others'] if share is not None]
-    return f'; other programs had {statistics.median(shares):.0%} of a core' if shares else ''
+    return (
+        f'; other programs had {max(statistics.median(shares), 0):.0%} of a core' if shares else ''
+    )
 
 
 def spread(values: list[float], form: str) -> tuple[str, str]:
