@@ -8,7 +8,7 @@ CONFIG := configs/demo/hrnet_tiny_psa_p_128x96.py
 CHECKPOINT := $(RUN)/checkpoints/last.ckpt
 WORKERS ?= 2
 
-.PHONY: demo test lint install mmpose clean
+.PHONY: demo test cluster lint install mmpose clean
 
 install: $(VENV)/.installed
 
@@ -38,7 +38,11 @@ demo: $(RUN)/.trained
 	@echo "tensorboard: $(BIN)/tensorboard --logdir $(RUN)/tensorboard"
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) -m 'not cluster'
+
+# The longest of the tests with several processes; what SLURM and namespaces need, see their skips.
+cluster: $(VENV)/.installed
+	$(BIN)/python -m pytest -n $(WORKERS) -m cluster -rs
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -36,17 +36,17 @@ def main() -> int:
     parser.add_argument('--json', type=Path, metavar='FILE')
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        readings, last_step = soak(Path(folder), args)
-    if last_step < args.steps:
-        print(f'ended at step {last_step} of {args.steps}')
+        readings, last_step, status = soak(Path(folder), args)
+    if status or last_step < args.steps:
+        print(f'ended at step {last_step} of {args.steps}, exit status {status}')
         return 1
     if args.json:
         args.json.write_text(json.dumps(readings) + '\n')
     return report(readings, args)
 
 
-def soak(folder: Path, args: argparse.Namespace) -> tuple[list[dict], int]:
-    """Readings, each {'step', 'rss': MB by process, 'files': count by process}; the last step."""
+def soak(folder: Path, args: argparse.Namespace) -> tuple[list[dict], int, int]:
+    """Readings, {'step', 'rss': MB by process, 'files': by process}; last step; exit status."""
     for split, count in (('train', args.images), ('val', 20)):
         render_dataset(folder / 'data', split, count, 0)
     log = folder / 'log.txt'
@@ -82,17 +82,21 @@ def soak(folder: Path, args: argparse.Namespace) -> tuple[list[dict], int]:
             stderr=subprocess.STDOUT,
             env={**os.environ, 'OMP_NUM_THREADS': str(threads)},
         )
-        while run.poll() is None:
-            time.sleep(EVERY)
-            found = re.findall(r'step (\d+)/', log.read_text())
-            step = int(found[-1]) if found else 0
-            if step:
-                readings.append({'step': step, **_read(run.pid)})
-                print(f'\rstep {step}', end='', flush=True)
+        try:
+            while run.poll() is None:
+                time.sleep(EVERY)
+                found = re.findall(r'step (\d+)/', log.read_text())
+                step = int(found[-1]) if found else 0
+                if step:
+                    readings.append({'step': step, **_read(run.pid)})
+                    print(f'\rstep {step}', end='', flush=True)
+        finally:
+            run.terminate()  # it ends its ranks
+            run.wait()
     print()
     if run.returncode:
         print(log.read_text()[-3000:])
-    return readings, step
+    return readings, step, run.returncode
 
 
 def _read(launcher: int) -> dict:
@@ -128,7 +132,8 @@ def report(readings: list[dict], args: argparse.Namespace) -> int:
     grown = False
     print(f'{end} steps, {args.ranks} ranks; medians of steps 10-20 % and of the last 10 %')
     print(f'{"process":<18}{"MB":>9}{"MB":>9}{"growth":>9}{"files":>8}{"files":>7}')
-    names = {name for part in (early, late) for r in part for name in r['rss']}
+    seen = [{name for r in part for name in r['rss']} for part in (early, late)]
+    names = seen[0] & seen[1]
     for name in sorted(names):
         memory = [
             statistics.median(r['rss'][name] for r in part if name in r['rss'])

@@ -1,10 +1,11 @@
 """The command line: `psa-pose train CONFIG` and `tools/train.py CONFIG` are this code."""
 
 import argparse
+import faulthandler
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -224,6 +225,8 @@ def _joined(
     """The config, and the processes of this run, which have met; an error ends them all."""
     from psa_pose.engine.ranks import DistOptions, Ranks, dist_options, read_launch
 
+    with suppress(OSError, ValueError):  # a stream that is no file
+        faulthandler.enable()  # a crash in compiled code says where
     waits, error = DistOptions(), None
     try:
         cfg = _load(args, options)
@@ -239,10 +242,10 @@ def _joined(
 def _train(args: argparse.Namespace) -> None:
     from psa_pose.engine.train import train
 
-    if args.resume is True and args.load_from:
-        raise ConfigError('--resume goes on with the weights of the run: leave out --load-from')
     options = ['optim_wrapper.type=AmpOptimWrapper'] if args.amp else []
     with _joined(args, options) as (cfg, ranks):
+        if args.resume is True and args.load_from:
+            raise ConfigError('--resume goes on with the weights of the run: leave out --load-from')
         if args.load_from:
             cfg.load_from = args.load_from
         train(cfg, resume=args.resume, dry_run=args.dry_run, ranks=ranks)

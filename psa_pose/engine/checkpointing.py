@@ -99,6 +99,7 @@ class RotatingCheckpoint(Checkpoint):
         self.stop.ranks.at('saving a checkpoint')
         name = f'epoch={trainer.current_epoch + 1}_step={trainer.global_step}.ckpt'
         trainer.save_checkpoint(self.folder / name)
+        self.stop.ranks.at(f'waiting for data after step {trainer.global_step}')
         if not trainer.is_global_zero:
             return
         try:

@@ -95,9 +95,15 @@ def test(
         left_out = f'; left out: {dataset.boxes_left_out}' if dataset.boxes_left_out else ''
         print(f'boxes     {dataset.boxes}{left_out}', flush=True)
     ranks.same(
-        {**what_runs(cfg), 'persons to evaluate': dataset.fingerprint(), 'checkpoint': str(report)}
+        {
+            **what_runs(cfg),
+            'device and precision': f'{step.device}: {step}',
+            'persons to evaluate': dataset.fingerprint(),
+            'checkpoint': str(report),
+        }
     )
     ranks.begin(trainer.strategy.root_device)
+    module.control = ranks.control
     with stopped_by_signals(ranks, ''):
         trainer.test(module, loader, verbose=False)
     if ranks.first:
@@ -114,6 +120,7 @@ def test(
         if show_dir:
             count = draw_results(metric, show_dir)
             print(f'pictures  {show_dir} ({count})')
+    ranks.from_first('')  # srun ends the others' step, and rank 0, a while after they have ended
     return module.metrics
 
 

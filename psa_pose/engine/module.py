@@ -67,6 +67,7 @@ class PoseModule(L.LightningModule):
         self.groups = groups or param_groups(estimator, None, {})
         self.first_seed = torch.initial_seed()
         self.metrics: dict[str, Any] = {}
+        self.control: Any = None  # the ranks' group through host memory, where there is one
         self.skipped = 0
         self.persons: deque[np.ndarray] = deque(maxlen=64)  # of the latest batches
         self._predicted: list[tuple[Tensor, ...]] = []
@@ -186,7 +187,8 @@ class PoseModule(L.LightningModule):
         if self.trainer.world_size == 1:
             return
         shares: list[Any] = [None] * self.trainer.world_size
-        torch.distributed.all_gather_object(shares, (self.metric.predictions, self.metric.skipped))
+        own = self.metric.predictions, self.metric.skipped
+        torch.distributed.all_gather_object(shares, own, group=self.control)
         for predictions, _ in shares:
             self.metric.predictions.update(predictions)
         self.metric.skipped = sum(skipped for _, skipped in shares)

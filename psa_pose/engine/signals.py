@@ -49,7 +49,7 @@ class StopRequest:
         self.ranks = ranks
         self.number = 0  # of the signal
         self.has_stepped = False
-        self._since = 0.0
+        self._since: float | None = None  # when this rank itself was told
         self._before: dict[int, Any] = {}
         self._asked: Any = None  # the ranks' question under way, and where its answer will stand
         self._answer = torch.zeros(1, dtype=torch.int64)
@@ -70,13 +70,17 @@ class StopRequest:
                 signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.number and self.ranks.several and time.monotonic() - self._since < SAME:
+        now = time.monotonic()
+        if self.number and self._since is None:  # another rank was told first: all are stopping
+            self._since = now
+            return
+        if self._since is not None and self.ranks.several and now - self._since < SAME:
             return
         if self.number or not self.has_stepped:
             how = 'at once' if self.number else 'before its first step'
             self._say(f'stopped by {signal.Signals(number).name} {how}')
             self.ranks.stopped(f'was stopped by {signal.Signals(number).name} {how}', 128 + number)
-        self.number, self._since = number, time.monotonic()
+        self.number, self._since = number, now
         self._say(
             f'{signal.Signals(number).name}: saving at the next step, then the run ends; '
             'a second signal ends it at once'
@@ -128,6 +132,7 @@ def stopped_by_signals(ranks: Ranks, advice: str) -> Iterator[None]:
     try:
         yield
     except Stopped as stop:
+        ranks.parting = True
         _leave(stop.number, ranks, advice)
     except (SIGTERMException, WorkerError) as error:
         if isinstance(error, WorkerError) and error.signal != signal.SIGTERM:
@@ -138,8 +143,10 @@ def stopped_by_signals(ranks: Ranks, advice: str) -> Iterator[None]:
 
 
 def _leave(number: int, ranks: Ranks, advice: str) -> None:
+    name = signal.Signals(number).name
+    by = 'interrupted' if number == signal.SIGINT else f'stopped by {name}'
     if ranks.first:
-        name = signal.Signals(number).name
-        by = 'interrupted' if number == signal.SIGINT else f'stopped by {name}'
         print(f'{by}{advice}', file=sys.stderr)
+    if ranks.several and not ranks.parting:  # the others may know of nothing, and wait
+        ranks.stopped(f'was {by}', 128 + number)
     raise SystemExit(128 + number) from None

@@ -35,7 +35,7 @@ def sync_batch_norms(model: nn.Module, cfg: Config, ranks: int, device: str) -> 
         raise ConfigError(f"sync_bn must be 'torch' or None, got {kind!r}{hint}")
     if kind is None or ranks == 1:
         return
-    if device != 'cpu':
+    if device == 'cuda':
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
         return
     for module in model.modules():

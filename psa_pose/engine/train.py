@@ -110,6 +110,7 @@ def train(
     ranks.same(
         {
             **what_runs(cfg),
+            'device and precision': f'{step.device}: {step}',
             'persons to train on': train_set.fingerprint(),
             'persons to evaluate': val_set.fingerprint(),
             'starting weights': '\n'.join(map(str, filter(None, reports))),
@@ -144,6 +145,7 @@ def train(
                 set_aside(damaged, start)
 
     ranks.begin(trainer.strategy.root_device)
+    module.control = ranks.control
     # A dry run of a resumed one tries its weights, not its position: that lies behind one epoch.
     ckpt_path = start if not dry_run else None
     with stopped_by_signals(ranks, '; go on with --resume'):

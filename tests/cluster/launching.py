@@ -214,6 +214,7 @@ def _run(
     os.environ.update(environment)
     os.chdir(ROOT)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    faulthandler.enable(file=2)  # the stacks of a crash, too
     faulthandler.register(signal.SIGUSR2, file=2)
     if node is not None:
         node.enter()

@@ -14,6 +14,8 @@ from tests.cluster.nodes import Node
 from tests.cluster.undisturbed import Undisturbed, steps, undisturbed
 from tests.processes import options
 
+pytestmark = pytest.mark.cluster
+
 SAVING = 'default_hooks.checkpoint=dict(interval=2, by_epoch=False)'
 REJOIN = {'TORCH_DISABLE_SHARE_RDZV_TCP_STORE': '1'}
 """Or a new agent waits in vain for the address that the others know already (torch 2.15)."""

@@ -21,6 +21,8 @@ from tests.cluster.undisturbed import Undisturbed, steps, undisturbed
 from tests.conftest import ROOT
 from tests.processes import options
 
+pytestmark = pytest.mark.cluster
+
 PODS = ROOT / 'tests/cluster/pods.sh'
 MANIFEST = ROOT / 'tools/cluster/kubernetes.yaml'
 DOMAIN = 'default.svc.cluster.local'

@@ -21,6 +21,8 @@ from scaling import parse, parse_options, parse_rate
 from scaling_estimate import exposed
 from scaling_rank import length
 
+pytestmark = pytest.mark.cluster
+
 CONFIG = 'configs/demo/hrnet_tiny_psa_p_128x96.py'
 LINK = pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which('tc'), reason='namespaces and tc need root'

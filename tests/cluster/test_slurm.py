@@ -17,6 +17,8 @@ from tests.cluster.undisturbed import Undisturbed, last_of, steps, undisturbed
 from tests.conftest import ROOT
 from tests.processes import CONFIG, options
 
+pytestmark = pytest.mark.cluster
+
 SCRIPT = ROOT / 'tests/cluster/slurm.sh'
 CPU = ('--gres=none', '--cpus-per-task=1')
 ENDS = ('COMPLETED', 'FAILED', 'CANCELLED', 'TIMEOUT', 'NODE_FAIL')

@@ -30,7 +30,7 @@ def train_on(
             flags = ['--resume'] if resume else []
             words = [str(config), '--work-dir', str(work_dir), *flags, *given]
             job.rank(rank, ranks, *words, port=port)
-        assert set(job.wait(150)) == {0}, job.log
+        assert (statuses := job.wait(150)) == [0] * ranks, f'{statuses}: {job.log}'
     return Trained(work_dir)
 
 

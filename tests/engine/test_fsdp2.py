@@ -14,6 +14,8 @@ from psa_pose.models.backbones.blocks import BasicBlock, Bottleneck
 from tests.engine.ranked import SGD, Trained, assert_same_losses, difference, train_on
 from tests.engine.witness import witness, witnessed
 
+pytestmark = pytest.mark.cluster
+
 FSDP2 = "model_wrapper_cfg=dict(type='FSDP2')"
 # Where a gradient is zero but for rounding, a smaller eps would make a whole step of the rounding.
 ADAM = "optim_wrapper.optimizer=dict(_delete_=True, type='AdamW', lr=3e-5, eps=1e-3)"

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Mapping
 from datetime import timedelta
 from types import TracebackType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import distributed
@@ -45,6 +45,7 @@ class Ranks:
         self.launch = launch or Launch()
         self.options = options or DistOptions()
         self.control: distributed.ProcessGroup | None = None
+        self.parting = False  # whether all have agreed to end
         self._begun = False
         self._asked = 0
         self._watch: Watch | None = None
@@ -81,6 +82,7 @@ class Ranks:
 
     def __enter__(self) -> 'Ranks':
         if self.several:
+            _share_cores(self.launch.local_ranks)
             self._join()
         return self
 
@@ -92,8 +94,14 @@ class Ranks:
     ) -> None:
         if self._watch is None:
             return
-        if error is None or isinstance(error, SystemExit | KeyboardInterrupt):
-            self._leave()
+        if error is None or (self.parting and isinstance(error, SystemExit)):
+            self._watch.leave()
+            if error is None and distributed.is_initialized():
+                distributed.destroy_process_group()
+        elif isinstance(error, KeyboardInterrupt):
+            self.stopped('was interrupted', 130)
+        elif isinstance(error, SystemExit):
+            self.stopped('left', error.code if isinstance(error.code, int) else 1)
         elif _is_collective(error):
             self._watch.explain(error)
         else:
@@ -167,16 +175,25 @@ class Ranks:
         if not self.several:
             return
         self._check_devices(device)
+        backend = self.options.backend or ('nccl' if device.type == 'cuda' else 'gloo')
+        if device.type == 'cuda':
+            torch.cuda.set_device(device)
+        elif backend == 'nccl':
+            raise ConfigError("env_cfg.dist_cfg.backend: 'nccl' needs GPUs; leave it out for gloo")
+        # NCCL's own end of patience aborts the process without a word: gloo's is to come first.
+        margin = self.options.heartbeat_timeout + 60 if backend == 'nccl' else 0
         distributed.init_process_group(
-            self.options.backend or ('nccl' if device.type == 'cuda' else 'gloo'),
+            backend,
             store=PrefixStore('group', self._store),
             rank=self.launch.rank,
             world_size=self.launch.ranks,
-            timeout=timedelta(seconds=self.options.timeout),
+            timeout=timedelta(seconds=self.options.timeout + margin),
             device_id=device if device.type == 'cuda' else None,
         )
         # What ranks say to each other through host memory waits for no device.
-        self.control = distributed.new_group(backend='gloo')  # type: ignore[assignment]
+        timeout = timedelta(seconds=self.options.timeout)
+        group: Any = distributed.new_group(backend='gloo', timeout=timeout)
+        self.control = group
         self._begun = True
 
     def _join(self) -> None:
@@ -234,11 +251,18 @@ class Ranks:
             print(f'error: {who}{text}', file=sys.stderr, flush=True)
         self._watch.exit()
 
-    def _leave(self) -> None:
-        assert self._watch is not None
-        self._watch.leave()
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
+
+def _share_cores(processes: int) -> None:
+    """Of a node, where no launcher has; Lightning would give each process all of them."""
+    if 'OMP_NUM_THREADS' in os.environ:
+        return
+    cores = every = os.cpu_count() or 1
+    if hasattr(os, 'sched_getaffinity'):
+        cores = len(os.sched_getaffinity(0))
+    if cores == every:  # fewer: these are this process' own
+        cores = max(cores // processes, 1)
+    os.environ['OMP_NUM_THREADS'] = str(cores)
+    torch.set_num_threads(cores)
 
 
 def _is_collective(error: BaseException) -> bool:

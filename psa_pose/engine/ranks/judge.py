@@ -42,8 +42,9 @@ class Beat(NamedTuple):
 
 def process_space() -> str:
     """Of this process, see `Beat`."""
-    with suppress(OSError):
-        return os.readlink('/proc/self/ns/pid')
+    with suppress(OSError):  # two machines of one name have the same number of a namespace
+        boot = Path('/proc/sys/kernel/random/boot_id').read_text().strip()
+        return f'{boot} {os.readlink("/proc/self/ns/pid")}'
     return ''
 
 
