@@ -102,6 +102,7 @@ def test_hangs(job: Job, demo_root: Path, tmp_path: Path, stopped: int) -> None:
     assert f'rank {stopped}' in line
 
 
+@pytest.mark.cluster  # as long as a collective's timeout
 @pytest.mark.parametrize(('what', 'where'), [('data', 'waiting for data'), ('hook', 'in step 4')])
 def test_keeps_the_others_waiting(
     job: Job, demo_root: Path, tmp_path: Path, what: str, where: str

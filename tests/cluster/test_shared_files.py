@@ -16,6 +16,8 @@ from tests.cluster.misfits import misfit
 from tests.cluster.nodes import Node
 from tests.processes import options
 
+pytestmark = pytest.mark.cluster
+
 SAVING = 'default_hooks.checkpoint=dict(interval=1, by_epoch=False, max_keep_ckpts=3{})'
 
 
