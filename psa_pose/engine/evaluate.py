@@ -96,8 +96,7 @@ def test(
         print(f'boxes     {dataset.boxes}{left_out}', flush=True)
     ranks.same(
         {
-            **what_runs(cfg),
-            'device and precision': f'{step.device}: {step}',
+            **what_runs(cfg, step),
             'persons to evaluate': dataset.fingerprint(),
             'checkpoint': str(report),
         }

@@ -109,8 +109,7 @@ def train(
 
     ranks.same(
         {
-            **what_runs(cfg),
-            'device and precision': f'{step.device}: {step}',
+            **what_runs(cfg, step),
             'persons to train on': train_set.fingerprint(),
             'persons to evaluate': val_set.fingerprint(),
             'starting weights': '\n'.join(map(str, filter(None, reports))),

@@ -225,11 +225,11 @@ class Ranks:
         )
 
     def _check_devices(self, device: torch.device) -> None:
-        mine = f'{self.launch.host} {device}'
-        if device.type == 'cuda':
-            mine = f'{self.launch.host} {torch.cuda.get_device_properties(device).uuid}'
-        rows = self.exchange(mine)
-        if device.type == 'cuda' and len(set(rows)) < len(rows):
+        if device.type != 'cuda':  # on no rank then, see `what_runs`
+            return
+        uuid = torch.cuda.get_device_properties(device).uuid
+        rows = self.exchange(f'{self.launch.host} {uuid}')
+        if len(set(rows)) < len(rows):
             shared = next(row for row in rows if rows.count(row) > 1)
             who = [rank for rank, row in enumerate(rows) if row == shared]
             host = shared.split()[0]
@@ -267,10 +267,10 @@ def _share_cores(processes: int) -> None:
 
 def _is_collective(error: BaseException) -> bool:
     """Whether a collective failed: most likely by the fault of another rank."""
-    if isinstance(error, distributed.DistError):
-        return True
-    known = isinstance(error, PSAPoseError)
-    return not known and isinstance(error, RuntimeError) and bool(_COLLECTIVE.search(str(error)))
+    if isinstance(error, PSAPoseError):  # whose text may name anything
+        return False
+    lost = isinstance(error, RuntimeError) and _COLLECTIVE.search(str(error))
+    return bool(lost) or isinstance(error, distributed.DistError)
 
 
 def _numbers(ranks: list[int]) -> str:

@@ -29,7 +29,7 @@ class Launch:
         address: host name of rank 0's node.
         port: that rank 0, or torchrun, listens at.
         serves: whether rank 0 of the run does, and not torchrun's agent.
-        attempt: how often a launcher has restarted the run.
+        attempt: how often torchrun has restarted the run.
         by: which launcher it was.
         host: this node's name.
     """
@@ -108,7 +108,6 @@ def _read_slurm(environ: Mapping[str, str]) -> Launch:
         local_ranks=_tasks_here(environ),
         address=environ.get('MASTER_ADDR') or SLURMEnvironment.resolve_root_node_address(nodes),
         port=_number(environ, 'MASTER_PORT', 20000 + step % 10000),
-        attempt=_number(environ, 'SLURM_RESTART_COUNT', 0),
         by='srun',
     )
 

@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 import psa_pose
 from psa_pose.engine.build import known_keys, whole_number
+from psa_pose.engine.step import StepOptions
 from psa_pose.errors import ConfigError
 
 BACKENDS = ('nccl', 'gloo')
@@ -54,12 +55,13 @@ def dist_options(cfg: Config) -> DistOptions:
     )
 
 
-def what_runs(cfg: Config) -> dict[str, str]:
+def what_runs(cfg: Config, step: StepOptions) -> dict[str, str]:
     """What must be the same on all ranks, for `Ranks.same`; data is compared by its content."""
     versions = {'torch': torch.__version__, 'psa-pose': psa_pose.__version__}
     return {
         'config': '\n'.join(_leaves(cfg._cfg_dict.to_dict(), '')),
         'versions': str(versions),
+        'device and precision': f'{step.device}: {step}',
     }
 
 

@@ -112,8 +112,7 @@ class Watch:
             dead: ranks that are not waited for.
         """
         self._ended = True
-        with suppress(RuntimeError):
-            self._main.set(f'beat/{self.launch.rank}', str(ENDED))
+        self._set_ended(self._main)
         self._linger(5 * INTERVAL, dead)
         _exit(status)
 
@@ -132,8 +131,7 @@ class Watch:
         """This rank has done its work; rank 0, whose process may keep the store, leaves last."""
         self._stop.set()
         self._threads[0].join(self.patience)
-        with suppress(RuntimeError):
-            self._main.set(f'beat/{self.launch.rank}', str(ENDED))
+        self._set_ended(self._main)
         if self.launch.rank == 0:
             self._linger(self.patience)
 
@@ -161,6 +159,10 @@ class Watch:
         spent = int(time.monotonic() - self._since)
         beat = Beat(self._beats, os.getpid(), self.launch.host, self._where, spent, self._space)
         self._mine.set(f'beat/{self.launch.rank}', str(beat))
+
+    def _set_ended(self, connection: Store) -> None:
+        with suppress(RuntimeError):
+            connection.set(f'beat/{self.launch.rank}', str(ENDED))
 
     def _run(self) -> None:
         keys = ['verdict', 'alarm', *(f'beat/{rank}' for rank in self._watched)]
@@ -218,8 +220,7 @@ class Watch:
         """The main thread may be stuck in a collective for good: end without it."""
         with self._ending:  # one message, whichever thread comes first
             if reachable:
-                with suppress(RuntimeError):
-                    self._mine.set(f'beat/{self.launch.rank}', str(ENDED))
+                self._set_ended(self._mine)
             if cause and not self._silent:
                 sys.stdout.flush()
                 os.write(2, f'error: {self.launch} ended, since {cause}\n'.encode())
