@@ -5,7 +5,7 @@ from typing import Any
 from psa_pose import registry  # noqa: F401  (makes the scope `psa_pose` known to mmengine)
 
 __version__ = '0.1.0'
-__all__ = ['build_model']
+__all__ = ['Inferencer', 'build_model']
 
 
 def __getattr__(name: str) -> Any:
@@ -14,4 +14,8 @@ def __getattr__(name: str) -> Any:
         from psa_pose.engine.build import build_model
 
         return build_model
+    if name == 'Inferencer':
+        from psa_pose.inference import Inferencer
+
+        return Inferencer
     raise AttributeError(f"module 'psa_pose' has no attribute '{name}'")

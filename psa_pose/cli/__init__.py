@@ -9,12 +9,19 @@ import sys
 from collections.abc import Sequence
 
 from psa_pose.cli import (
+    ablate,
     analyze_errors,
     benchmark,
+    browse_dataset,
+    check,
     demo_data,
+    export,
     info,
+    init_config,
+    predict,
     prepare_data,
     publish_model,
+    report,
     test,
     train,
 )
@@ -23,7 +30,23 @@ from psa_pose.errors import PSAPoseError
 # PyTorch's warnings of a lost connection are twenty lines each; the error says it in one.
 os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')
 
-COMMANDS = (train, test, info, benchmark, analyze_errors, publish_model, prepare_data, demo_data)
+COMMANDS = (
+    init_config,
+    check,
+    train,
+    test,
+    predict,
+    ablate,
+    info,
+    benchmark,
+    browse_dataset,
+    analyze_errors,
+    report,
+    publish_model,
+    export,
+    prepare_data,
+    demo_data,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

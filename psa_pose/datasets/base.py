@@ -16,9 +16,9 @@ from psa_pose.datasets.annotations import Persons
 from psa_pose.datasets.image_names import check_image_names
 from psa_pose.datasets.sampling import SampleKey
 from psa_pose.datasets.transforms import RandomFlip
-from psa_pose.datasets.transforms.affine import fix_aspect_ratio
+from psa_pose.datasets.transforms.affine import fix_aspect_ratio, padded_box
 from psa_pose.errors import DataError
-from psa_pose.registry import TRANSFORMS, config_path
+from psa_pose.registry import TRANSFORMS, config_path, known_keys
 from psa_pose.structures import KeypointInfo, PoseBatch
 
 
@@ -66,10 +66,7 @@ class TopdownDataset(Dataset[PoseBatch]):
             raise ValueError(f"on_error must be 'raise' or 'skip', got '{on_error}'")
         self.data_root = Path(data_root)
         self.ann_file = self.data_root / ann_file
-        prefix = dict(data_prefix or {})
-        self.image_root = self.data_root / prefix.pop('img', '')
-        if prefix:
-            raise ValueError(f"data_prefix has 'img' and nothing else, got {sorted(prefix)}")
+        self.image_root = image_folder(data_root, data_prefix)
         if not self.image_root.is_dir():
             raise DataError(f'image root {self.image_root} is not a folder')
         self.info: KeypointInfo
@@ -94,9 +91,11 @@ class TopdownDataset(Dataset[PoseBatch]):
         """Read `ann_file`."""
 
     @classmethod
-    @abstractmethod
     def keypoint_info(cls, ann_file: Path) -> KeypointInfo:
-        """The dataset's keypoints without its persons; the file is read only where it must be."""
+        """The dataset's keypoints without its persons: `KEYPOINTS`, or else from the file."""
+        if cls.KEYPOINTS is None:
+            raise NotImplementedError(f'{cls.__name__} needs KEYPOINTS or a keypoint_info')
+        return cls.KEYPOINTS
 
     def __len__(self) -> int:
         return len(self.persons)
@@ -144,9 +143,7 @@ class TopdownDataset(Dataset[PoseBatch]):
 
     def _padded_box(self, index: int | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Centre (..., 2) and padded width and height (..., 2) of boxes, in image pixels."""
-        box = self.persons.bbox[index].astype(np.float64)
-        low, high = box[..., :2], box[..., 2:]
-        return (low + high) / 2, (high - low) * self.bbox_padding
+        return padded_box(self.persons.bbox[index], self.bbox_padding)
 
     def _raw(self, index: int) -> dict[str, Any]:
         """What the pipeline starts from."""
@@ -187,6 +184,11 @@ class TopdownDataset(Dataset[PoseBatch]):
                 f"and 'right' of the same part: {list(self.info.names)}",
                 stacklevel=3,
             )
+
+
+def image_folder(data_root: str | Path, data_prefix: Mapping[str, str] | None) -> Path:
+    """The images' folder, from a dataset's options."""
+    return Path(data_root, known_keys(data_prefix, ('img',), 'data_prefix').get('img', ''))
 
 
 def _sample(*fields: Any) -> PoseBatch:

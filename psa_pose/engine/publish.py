@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 import psa_pose
 from psa_pose.engine.build import keypoint_info
 from psa_pose.engine.config import load_config
+from psa_pose.engine.environment import commit
 from psa_pose.engine.model_card import as_markdown, mmpose_dataset_meta
 from psa_pose.errors import CheckpointError, ConfigError, DataError
 from psa_pose.models.checkpoints.formats import CARD, Weights, recognise
@@ -132,12 +132,14 @@ def _card(
         'parameters': _count(weights.state),
         'attention': weights.meta.get('attention'),
         'keypoint_names': list(weights.keypoints or ()),
+        'skeleton': weights.meta.get('skeleton'),
+        'sigmas': weights.meta.get('sigmas'),
         'data': {part: _data(cfg, part) for part in ('train', 'val')},
         'boxes': metrics.pop('boxes', None),
         'metrics': metrics,
         'versions': {
             'psa_pose': psa_pose.__version__,
-            'commit': _commit(),
+            'commit': commit(),
             'torch': torch.__version__.partition('+')[0],
             'lightning': content.get('pytorch-lightning_version'),
             'python': platform.python_version(),
@@ -165,17 +167,6 @@ def _count(state: Mapping[str, Tensor]) -> int:
     """Parameters: what BatchNorm counts and averages is none."""
     kept = ('.running_mean', '.running_var', '.num_batches_tracked')
     return sum(value.numel() for name, value in state.items() if not name.endswith(kept))
-
-
-def _commit() -> str | None:
-    root = Path(psa_pose.__file__).parent.parent
-    command = ['git', '-C', str(root), 'describe', '--always', '--dirty', '--exclude', '*']
-    if not (root / '.git').exists():
-        return None
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def _keypoints(weights: Weights, cfg: Config | None, checkpoint: Path) -> KeypointInfo:

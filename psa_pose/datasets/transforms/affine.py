@@ -61,6 +61,13 @@ def apply_affine(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ affine[:, :2].T + affine[:, 2]
 
 
+def padded_box(box: np.ndarray, padding: float) -> tuple[np.ndarray, np.ndarray]:
+    """Centre (..., 2) and grown width and height (..., 2), float64, of boxes (..., x1 y1 x2 y2)."""
+    box = box.astype(np.float64)
+    low, high = box[..., :2], box[..., 2:]
+    return (low + high) / 2, (high - low) * padding
+
+
 def fix_aspect_ratio(scale: np.ndarray, crop_size: tuple[int, int]) -> np.ndarray:
     """Grow the shorter side of boxes (..., width and height) to the shape of the crop."""
     width, height = scale[..., 0], scale[..., 1]

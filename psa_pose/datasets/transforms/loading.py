@@ -24,7 +24,9 @@ MAX_MEGAPIXELS = 100.0
 _MAX_BYTES = 1 << 30  # of a file
 
 
-def read_image(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
+def read_image(
+    path: str | Path, max_megapixels: float = MAX_MEGAPIXELS, upright: bool = False
+) -> np.ndarray:
     """Decode an image file.
 
     A JPEG that was cut off is refused: OpenCV would fill what is missing with grey and go on.
@@ -32,9 +34,10 @@ def read_image(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS) -> np.n
     Args:
         path: the file.
         max_megapixels: a file that claims more is refused before it is decoded.
+        upright: turn it as EXIF says; otherwise that is ignored, as COCO's annotations do.
 
     Returns:
-        (H, W, 3) uint8, RGB. EXIF orientation is ignored, as COCO's annotations do.
+        (H, W, 3) uint8, RGB.
 
     Raises:
         DataError: the file is missing, truncated, not an image, or too large.
@@ -55,10 +58,9 @@ def read_image(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS) -> np.n
         raise DataError(f'image {path} is truncated: {len(data)} bytes, no end-of-image marker')
     image = None
     if size is not None:
+        flags = cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
         with suppress(cv2.error):
-            image = cv2.imdecode(
-                np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-            )
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if image is None:
         raise DataError(f'image {path} is corrupt or not an image: {len(data)} bytes')
     return image

@@ -25,9 +25,9 @@ def local_file(source: str | Path) -> Path:
     if scheme == 'torchvision':
         address = _torchvision_address(rest)
         checksum = torch.hub.HASH_REGEX.search(address)  # names of other publishers may have none
-        return _download(address, str(source), checksum.group(1) if checksum else None)
+        return download(address, str(source), checksum.group(1) if checksum else None)
     if scheme in ('http', 'https'):
-        return _download(str(source), str(source))
+        return download(str(source), str(source))
     raise CheckpointError(
         f"checkpoint '{source}': expected a file, torchvision://..., http:// or https://"
     )
@@ -51,7 +51,17 @@ def _torchvision_address(name: str) -> str:
     return members[weights].url
 
 
-def _download(address: str, source: str, checksum: str | None = None) -> Path:
+def download(address: str, source: str, checksum: str | None = None) -> Path:
+    """The file of an address, fetched once to torch.hub's cache.
+
+    Args:
+        address: of the file.
+        source: what the user asked for, for error messages.
+        checksum: first digits of its SHA-256, which a fetched file must have.
+
+    Raises:
+        CheckpointError: the download failed; says where to put the file by hand.
+    """
     path = Path(torch.hub.get_dir(), 'checkpoints', Path(urlparse(address).path).name)
     if path.is_file():
         return path
