@@ -8,7 +8,7 @@ CONFIG := configs/demo/hrnet_tiny_psa_p_128x96.py
 CHECKPOINT := $(RUN)/checkpoints/last.ckpt
 WORKERS ?= 2
 
-.PHONY: demo test cluster lint install mmpose clean
+.PHONY: demo test slow cluster docs lint install mmpose clean
 
 install: $(VENV)/.installed
 
@@ -38,11 +38,22 @@ demo: $(RUN)/.trained
 	@echo "tensorboard: $(BIN)/tensorboard --logdir $(RUN)/tensorboard"
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n $(WORKERS) -m 'not cluster'
+	$(BIN)/python -m pytest -n $(WORKERS) -m 'not cluster and not docs and not slow'
+
+# PSA's GPU kernels, interpreted on a CPU and compiled for a GPU that is not there.
+slow: $(VENV)/.installed
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow -rs
 
 # The longest of the tests with several processes; what SLURM and namespaces need, see their skips.
 cluster: $(VENV)/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) -m cluster -rs
+
+# The site in build/site, without a warning; then every block of its pages. The last lines say which
+# blocks are not run.
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python -m pytest -n $(WORKERS) -m docs -rs
+	$(BIN)/python -m tests.docs.pages
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -56,4 +67,4 @@ mmpose: $(VENV)/.installed
 	$(BIN)/python -m pytest -rs tests/mmpose
 
 clean:
-	rm -rf $(VENV) $(DATA) work_dirs
+	rm -rf $(VENV) $(DATA) work_dirs build

@@ -15,7 +15,10 @@ import pytest
 import torch
 
 HERE = Path(__file__).parent
-pytestmark = pytest.mark.skipif(find_spec('triton') is None, reason='Triton is not installed')
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec('triton') is None, reason='Triton is not installed'),
+]
 
 recent = find_spec('triton') and tuple(map(int, version('triton').split('.')[:2])) >= (3, 9)
 interpreted = pytest.mark.skipif(
