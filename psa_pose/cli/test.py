@@ -36,6 +36,8 @@ def run(args: argparse.Namespace) -> None:
     from psa_pose.engine.evaluate import test
 
     with joined(args) as (cfg, ranks):
+        if args.work_dir and ranks.first:  # asked for; one that is only the default is not made
+            Path(args.work_dir).mkdir(parents=True, exist_ok=True)
         test(
             cfg,
             args.checkpoint,

@@ -11,6 +11,7 @@ from psa_pose.engine import build
 from psa_pose.engine.callbacks import Whereabouts
 from psa_pose.engine.module import PoseModule
 from psa_pose.engine.ranks import Ranks, dist_options, read_launch, what_runs
+from psa_pose.engine.record import record_test
 from psa_pose.engine.signals import stopped_by_signals
 from psa_pose.engine.step import step_options
 from psa_pose.engine.trainer import build_trainer
@@ -66,15 +67,53 @@ def test(
     for folder in (out and out.parent, metrics_file and metrics_file.parent, show_dir):
         if folder and ranks.first:  # before an evaluation whose results could not be kept
             folder.mkdir(parents=True, exist_ok=True)
-    name = 'test' if 'test_dataloader' in cfg else 'val'
+    _choose_boxes(cfg, f'{_split(cfg)}_dataloader', boxes, box_thr)
+    module = evaluate(cfg, checkpoint, ranks, without_truth=out is not None)
+    metric = module.metric
+    if ranks.first:
+        if metric.has_truth:
+            print_results(cfg, module)
+            record_test(cfg, module, checkpoint)
+        else:
+            unwritten = f', and {metrics_file} is not written' if metrics_file else ''
+            print(f'metrics   none: {metric.dataset.ann_file} has no annotations{unwritten}')
+        if metrics_file and metric.has_truth:
+            _write_json(metrics_file, module.metrics)
+        if out:
+            metric.write_results(out)
+            print(f'results   {out}')
+        if show_dir:
+            count = draw_results(metric, show_dir)
+            print(f'pictures  {show_dir} ({count})')
+    ranks.from_first('')  # srun ends the others' step, and rank 0, a while after they have ended
+    return module.metrics
+
+
+def evaluate(
+    cfg: Config, checkpoint: str | Path, ranks: Ranks, *, without_truth: bool = False
+) -> PoseModule:
+    """Predict every person of a config's test data.
+
+    Args:
+        cfg: see `test`.
+        checkpoint: its file.
+        ranks: the processes that share the work.
+        without_truth: whether predictions that nothing measures are of use.
+
+    Returns:
+        Its `metric` has the predictions, its `metrics` the numbers.
+
+    Raises:
+        ConfigError: no annotations, and that is of no use.
+    """
+    name = _split(cfg)
     evaluator = 'test_evaluator' if 'test_evaluator' in cfg else 'val_evaluator'
-    _choose_boxes(cfg, f'{name}_dataloader', boxes, box_thr)
     step = step_options(cfg)
     dataset = build.build_dataset(cfg, f'{name}_dataloader')
     estimator = build.build_model(cfg, dataset.info)
     report = load_checkpoint(estimator, checkpoint, strict=True)
     metric = build.build_metric(cfg, evaluator, dataset)
-    if not metric.has_truth and not out:
+    if not metric.has_truth and not without_truth:
         raise ConfigError(
             f'{dataset.ann_file} has no annotations, so there is nothing to measure against: name '
             'a file for the predictions with --out'
@@ -105,22 +144,11 @@ def test(
     module.control = ranks.control
     with stopped_by_signals(ranks, ''):
         trainer.test(module, loader, verbose=False)
-    if ranks.first:
-        if metric.has_truth:
-            print_results(cfg, module)
-        else:
-            unwritten = f', and {metrics_file} is not written' if metrics_file else ''
-            print(f'metrics   none: {dataset.ann_file} has no annotations{unwritten}')
-        if metrics_file and metric.has_truth:
-            _write_json(metrics_file, module.metrics)
-        if out:
-            metric.write_results(out)
-            print(f'results   {out}')
-        if show_dir:
-            count = draw_results(metric, show_dir)
-            print(f'pictures  {show_dir} ({count})')
-    ranks.from_first('')  # srun ends the others' step, and rank 0, a while after they have ended
-    return module.metrics
+    return module
+
+
+def _split(cfg: Config) -> str:
+    return 'test' if 'test_dataloader' in cfg else 'val'
 
 
 def _choose_boxes(cfg: Config, loader: str, boxes: str | None, box_thr: float | None) -> None:

@@ -1,0 +1,46 @@
+"""The files of a run's record, written and read; light to import, as reports do."""
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+
+def write_json(path: Path, content: Any) -> None:
+    """See `write_text`."""
+    write_text(path, json.dumps(content, indent=1) + '\n')
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file beside its place and rename it, so that it is never there in part."""
+    partial = path.with_name(f'{path.name}.partial')
+    try:
+        partial.write_text(text, encoding='utf-8')
+        os.replace(partial, path)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is no such file, or another content."""
+    with suppress(OSError, ValueError, RecursionError):
+        content = json.loads(path.read_text(encoding='utf-8'))
+        if isinstance(content, dict):
+            return content
+    return {}
+
+
+def read_history(work_dir: Path) -> list[dict[str, Any]]:
+    """The entries of `history.jsonl`, none where there is no such file; damaged lines left out."""
+    entries = []
+    with suppress(OSError, UnicodeDecodeError):
+        for line in (work_dir / 'history.jsonl').read_text(encoding='utf-8').splitlines():
+            with suppress(ValueError, TypeError, KeyError, RecursionError):
+                entry = json.loads(line)
+                entry['step'], entry['epoch'] = int(entry['step']), int(entry['epoch'])
+                if isinstance(entry['metrics'], dict):
+                    entries.append(entry)
+    return entries
