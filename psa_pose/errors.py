@@ -31,6 +31,10 @@ class TrainingError(PSAPoseError, RuntimeError):
     """Training cannot go on; says since when, on which images, and which checkpoint is good."""
 
 
+class ExportError(PSAPoseError, RuntimeError):
+    """A model cannot be written for use elsewhere, or what was written is not the same model."""
+
+
 class LaunchError(PSAPoseError, RuntimeError):
     """The processes of a run do not come together; says which of them, and where."""
 

@@ -6,7 +6,7 @@ named with its config path and the nearest valid name; nothing is passed on in s
 """
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -16,6 +16,7 @@ from mmengine import registry as mmengine_registry
 from psa_pose.errors import ConfigError, PSAPoseError, nearest
 
 _config_path: ContextVar[tuple[str, ...]] = ContextVar('config_path', default=())
+_collected: ContextVar[list[PSAPoseError] | None] = ContextVar('collected', default=None)
 
 
 @contextmanager
@@ -27,6 +28,25 @@ def config_path(part: str) -> Iterator[str]:
         yield '.'.join(path) or 'config'
     finally:
         _config_path.reset(token)
+
+
+@contextmanager
+def collecting() -> Iterator[list[PSAPoseError]]:
+    """Within it `refuse` keeps errors instead of raising them: `psa-pose check` wants all."""
+    found: list[PSAPoseError] = []
+    token = _collected.set(found)
+    try:
+        yield found
+    finally:
+        _collected.reset(token)
+
+
+def refuse(error: PSAPoseError) -> None:
+    """Raise an error after which one could go on all the same, as without a misspelt key."""
+    found = _collected.get()
+    if found is None:
+        raise error
+    found.append(error)
 
 
 class Registry(mmengine_registry.Registry):
@@ -48,7 +68,7 @@ class Registry(mmengine_registry.Registry):
                 raise ConfigError(f"{path}: expected dict(type='...', ...), got {cfg!r}")
             arguments = {**defaults, **cfg}
             cls = self.find(arguments.pop('type'), path)
-            check_arguments(cls, arguments, path)
+            arguments = check_arguments(cls, arguments, path)
             try:
                 return cls(**arguments)
             except PSAPoseError:
@@ -72,22 +92,58 @@ class Registry(mmengine_registry.Registry):
         return found
 
 
-def check_arguments(cls: Any, arguments: Mapping[str, Any], path: str) -> None:
-    """Refuse keywords that `cls` does not take, or needs and lacks; `path` is for the error."""
+def check_arguments(
+    cls: Any, arguments: Mapping[str, Any], path: str, complete: bool = True
+) -> dict[str, Any]:
+    """The keywords that `cls` takes; refuses others, and a lack of those that it needs.
+
+    Args:
+        cls: a class or function.
+        arguments: its keywords.
+        path: for the error.
+        complete: False where `cls` is given further ones later.
+    """
     parameters = inspect.signature(cls).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return
+        return dict(arguments)
     for name in arguments:
         if name not in parameters:
-            raise ConfigError(
-                f"{path}: {cls.__name__} takes no keyword '{name}'; {nearest(name, parameters)}"
+            refuse(
+                ConfigError(
+                    f"{path}: {cls.__name__} takes no keyword '{name}'; {nearest(name, parameters)}"
+                )
             )
     required = (
         n for n, p in parameters.items() if p.default is p.empty and p.kind is not p.VAR_POSITIONAL
     )
-    for name in required:
+    for name in required if complete else ():
         if name not in arguments:
             raise ConfigError(f"{path}: {cls.__name__} needs the keyword '{name}'")
+    return {name: value for name, value in arguments.items() if name in parameters}
+
+
+def known_keys(
+    options: Mapping[str, Any] | None, names: Collection[str] | None, path: str
+) -> Mapping[str, Any]:
+    """`options` itself, once none of its keys is unknown; None is MMPose's word for 'nothing'.
+
+    Args:
+        options: a part of a config that has no type.
+        names: of the keys that it may have; None where others look at them.
+        path: of `options` in the config, below the one that is being built.
+    """
+    if options is None:
+        return {}
+    with config_path(path) as whole:
+        if not isinstance(options, Mapping):
+            refuse(ConfigError(f'{whole}: expected dict(...), got {options!r}'))
+            return {}
+        if names is None:
+            return options
+        for key in options:
+            if key not in names:
+                refuse(ConfigError(f"{whole}: no option '{key}'; {nearest(str(key), names)}"))
+        return {key: value for key, value in options.items() if key in names}
 
 
 def _child(name: str, parent: str, location: str) -> Registry:

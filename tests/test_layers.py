@@ -12,7 +12,8 @@ LAYERS = [
     {'codecs', 'datasets.transforms', 'models.attention'},
     {'datasets', 'models', 'evaluation'},
     {'visualization'},
-    {'engine', 'inference'},
+    {'engine', 'inference', 'export', 'report'},
+    {'ablation'},
     {'cli'},
 ]
 APART = {('models', 'datasets'), ('models', 'evaluation'), ('datasets', 'models')}

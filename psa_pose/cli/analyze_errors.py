@@ -20,6 +20,12 @@ def add(commands: Commands) -> argparse.ArgumentParser:
     )
     parser.add_argument('--out', type=Path, metavar='DIR', help='for diagnosis.json and plots')
     parser.add_argument(
+        '--images', type=Path, metavar='DIR', help='image folder: adds worst.jpg to what --out gets'
+    )
+    parser.add_argument(
+        '--worst', type=int, default=12, metavar='N', help='persons in worst.jpg, by OKS: 12'
+    )
+    parser.add_argument(
         '--match-oks', type=float, metavar='T', help='OKS of a person and its detection: 0.1'
     )
     parser.add_argument(
@@ -55,4 +61,8 @@ def run(args: argparse.Namespace) -> None:
         options = Options(**given)
     except ValueError as error:
         raise ConfigError(f'options: {error}') from None
-    analyze_errors(args.results, args.ann, args.out, options)
+    if args.images and not args.out:
+        raise ConfigError('--images makes a picture: name a folder for it with --out')
+    if args.worst < 1:
+        raise ConfigError(f'--worst must be at least 1, got {args.worst}')
+    analyze_errors(args.results, args.ann, args.out, options, args.images, args.worst)

@@ -23,7 +23,7 @@ def check_image_names(persons: Persons, ann_file: Path, root: Path) -> None:
         DataError: names the image id and the person's.
     """
     for start in range(0, len(persons), _AT_ONCE):
-        for reason, bad in _unsafe(persons.file_name[start : start + _AT_ONCE]).items():
+        for reason, bad in unsafe(persons.file_name[start : start + _AT_ONCE]).items():
             if bad.any():
                 i = start + int(np.flatnonzero(bad)[0])
                 raise DataError(
@@ -33,8 +33,8 @@ def check_image_names(persons: Persons, ann_file: Path, root: Path) -> None:
                 )
 
 
-def _unsafe(file_name: np.ndarray) -> dict[str, np.ndarray]:
-    """For each reason which of the names (N,) it is about."""
+def unsafe(file_name: np.ndarray) -> dict[str, np.ndarray]:
+    """For each reason which of the names (N,), fixed-width bytes, it is about."""
     length = file_name.dtype.itemsize
     names = np.ascontiguousarray(file_name).view(np.uint8).reshape(-1, length)
     text = np.zeros((length + 3, len(names)), np.uint8)  # a row is one byte of every name

@@ -22,7 +22,7 @@ from psa_pose.structures import MPII_KEYPOINTS, KeypointInfo
 
 PIXELS_PER_SCALE = 200
 FIRST_PIXEL = 1  # MATLAB's first pixel is 1, ours is 0
-_LOWERED = 15  # the centre is lowered by this times the scale, lest feet be cut off
+LOWERED = 15  # the centre is lowered by this times the scale, lest feet be cut off
 _K = MPII_KEYPOINTS.num_keypoints
 
 
@@ -62,7 +62,7 @@ class MpiiDataset(TopdownDataset):
             name = entry.get('image')
             if not isinstance(name, str) or not name:
                 raise DataError(f"{where}: 'image' must be a file name, got {name!r}")
-            center = np.array([x, y + _LOWERED * scale]) - FIRST_PIXEL
+            center = np.array([x, y + LOWERED * scale]) - FIRST_PIXEL
             half = PIXELS_PER_SCALE * scale / 2
             image_id = images.setdefault(name, len(images))
             box = (*(center - half), *(center + half))
@@ -82,11 +82,6 @@ class MpiiDataset(TopdownDataset):
             box_score=np.ones(len(rows), np.float32),
             keypoints=np.stack(keypoints),
         )
-
-    @classmethod
-    def keypoint_info(cls, ann_file: Path) -> KeypointInfo:
-        """See `TopdownDataset.keypoint_info`; no file is read."""
-        return MPII_KEYPOINTS
 
 
 def read_mpii_json(path: Path) -> list[dict[str, Any]]:

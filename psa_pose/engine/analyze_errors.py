@@ -11,10 +11,17 @@ from psa_pose.evaluation.diagnosis import (
     read_results,
 )
 from psa_pose.evaluation.diagnosis.tables import print_diagnosis
+from psa_pose.visualization.overlay import contact_sheet, save
+from psa_pose.visualization.worst import worst_panels
 
 
 def analyze_errors(
-    results: Path, ann_file: Path, out: Path | None = None, options: Options | None = None
+    results: Path,
+    ann_file: Path,
+    out: Path | None = None,
+    options: Options | None = None,
+    images: Path | None = None,
+    worst: int = 12,
 ) -> Diagnosis:
     """Say which errors a results file has and what they cost.
 
@@ -23,13 +30,16 @@ def analyze_errors(
         ann_file: the ground truth, any COCO-style JSON.
         out: folder for `diagnosis.json` and the plots.
         options: thresholds.
+        images: folder of the images, for `worst.jpg`, the persons with the lowest OKS.
+        worst: how many of them.
 
     Raises:
-        DataError: the ground truth cannot be used.
+        DataError: an image or the ground truth cannot be used.
         ResultError: the results cannot be used, or are not about this ground truth.
     """
     truth = read_ground_truth(ann_file)
-    diagnosis = diagnose(truth, read_results(results, truth), options)
+    detections = read_results(results, truth)
+    diagnosis = diagnose(truth, detections, options)
     print_diagnosis(diagnosis, str(results))
     if out:
         from psa_pose.visualization.diagnosis import plot_diagnosis  # matplotlib, slow to load
@@ -37,6 +47,13 @@ def analyze_errors(
         out.mkdir(parents=True, exist_ok=True)
         content = {'results': str(results), **diagnosis.to_json()}
         (out / 'diagnosis.json').write_text(json.dumps(content, indent=1) + '\n')
-        for path in [out / 'diagnosis.json', *plot_diagnosis(diagnosis, out)]:
+        written = [out / 'diagnosis.json', *plot_diagnosis(diagnosis, out)]
+        if images:
+            captions, panels = zip(
+                *worst_panels(truth, detections, images, worst, options), strict=True
+            )
+            written.append(out / 'worst.jpg')
+            save(written[-1], contact_sheet(panels, 3, captions))
+        for path in written:
             print(f'written   {path}')
     return diagnosis

@@ -10,10 +10,19 @@ from mmengine.config import Config
 from psa_pose.codecs import HeatmapCodec
 from psa_pose.datasets import PoseDataLoader, TopdownDataset
 from psa_pose.engine.config import load_config
-from psa_pose.errors import ConfigError, nearest
+from psa_pose.errors import ConfigError
 from psa_pose.evaluation import MetricGroup, PoseMetric
 from psa_pose.models import TopdownPoseEstimator
-from psa_pose.registry import DATASETS, HOOKS, KEYPOINT_CODECS, METRICS, MODELS, config_path
+from psa_pose.registry import (
+    DATASETS,
+    HOOKS,
+    KEYPOINT_CODECS,
+    METRICS,
+    MODELS,
+    config_path,
+    known_keys,
+    refuse,
+)
 from psa_pose.structures import KeypointInfo
 
 
@@ -75,14 +84,11 @@ def build_loader(
     cfg: Config, name: str, dataset: TopdownDataset, trainer: L.Trainer
 ) -> PoseDataLoader:
     """The loader `name`; its `batch_size` is one rank's, as in MMPose."""
-    names = ('dataset', 'batch_size', 'num_workers', 'timeout')
-    options = known_keys(section(cfg, name), names, name)
+    options = loader_options(cfg, name)
     try:
         return PoseDataLoader(
             dataset,
-            whole_number(options.get('batch_size', 32), f'{name}.batch_size'),
-            num_workers=whole_number(options.get('num_workers', 0), f'{name}.num_workers', 0),
-            timeout=whole_number(options.get('timeout', 600), f'{name}.timeout', 0),
+            **options,
             train=name == 'train_dataloader',
             seed=seed(cfg),
             rank=trainer.global_rank,
@@ -91,6 +97,16 @@ def build_loader(
         )
     except ValueError as error:
         raise ConfigError(f'{name}: {error}') from None
+
+
+def loader_options(cfg: Config, name: str) -> dict[str, int]:
+    """What the loader `name` says of itself, beside its dataset."""
+    defaults = {'batch_size': (32, 1), 'num_workers': (0, 0), 'timeout': (600, 0)}
+    given = known_keys(section(cfg, name), ('dataset', *defaults), name)
+    return {
+        key: whole_number(given.get(key, default), f'{name}.{key}', least)
+        for key, (default, least) in defaults.items()
+    }
 
 
 def build_metric(cfg: Config, name: str, dataset: TopdownDataset) -> PoseMetric:
@@ -145,29 +161,16 @@ def section(cfg: Mapping[str, Any] | Config, name: str, within: str = 'config') 
     return cfg[name]
 
 
-def known_keys(
-    options: Mapping[str, Any] | None, names: tuple[str, ...] | None, path: str
-) -> Mapping[str, Any]:
-    """`options` itself, once none of its keys is unknown; None is MMPose's word for 'nothing'."""
-    if options is None:
-        return {}
-    if not isinstance(options, Mapping):
-        raise ConfigError(f'{path}: expected dict(...), got {options!r}')
-    for key in options if names else ():
-        if key not in names:  # type: ignore[operator]
-            raise ConfigError(f"{path}: no option '{key}'; {nearest(key, names or ())}")
-    return options
-
-
 def whole_number(value: Any, path: str, least: int = 1) -> int:
     """A number that counts something, or an error that names its place."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f'{path}: expected a whole number from {least} on, got {value!r}')
+        refuse(ConfigError(f'{path}: expected a whole number from {least} on, got {value!r}'))
+        return least
     return value
 
 
 def truth(value: Any, path: str) -> bool:
     """A switch, or an error that names its place."""
     if not isinstance(value, bool):
-        raise ConfigError(f'{path}: expected True or False, got {value!r}')
-    return value
+        refuse(ConfigError(f'{path}: expected True or False, got {value!r}'))
+    return bool(value)

@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from tensorboard.compat.proto.summary_pb2 import Summary
+
+from psa_pose.visualization.overlay import encoded
 
 
 class EventLog(TensorBoardLogger):
@@ -30,6 +34,23 @@ class EventLog(TensorBoardLogger):
             return  # not to be made anew: the file system that it is on is not there
         with self._losing_points():
             super().log_metrics(metrics, step)
+            self.failed = False
+
+    @rank_zero_only
+    def log_image(self, key: str, images: list[Any], step: int | None = None) -> None:
+        """Pictures (H, W, 3) uint8, RGB, as JPEGs; PyTorch's PNGs would be many times as large."""
+        if self.failed and not Path(self.root_dir).is_dir():
+            return
+        values = []
+        for i, image in enumerate(images):
+            height, width = image.shape[:2]
+            data = encoded(image, '.jpg')
+            content = Summary.Image(
+                height=height, width=width, colorspace=3, encoded_image_string=data
+            )
+            values.append(Summary.Value(tag=f'{key}/{i}' if i else key, image=content))
+        with self._losing_points():
+            self.experiment._get_file_writer().add_summary(Summary(value=values), step)
             self.failed = False
 
     def save(self) -> None:

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from torch import nn
 
 from psa_pose.errors import ConfigError, nearest
+from psa_pose.registry import refuse
 
 _MMPOSE = ('frozen_stages', 'norm_eval')
 
@@ -24,9 +25,11 @@ def frozen_names(cfg: Config) -> list[str]:
     backbone = cfg.get('model', {}).get('backbone', {})
     for word in _MMPOSE:
         if word in backbone:
-            raise ConfigError(
-                f"model.backbone.{word}: say which modules stand still, freeze=['backbone.conv1', "
-                "'backbone.bn1', ...], at the top of the config"
+            refuse(
+                ConfigError(
+                    f'model.backbone.{word}: say which modules stand still, '
+                    "freeze=['backbone.conv1', 'backbone.bn1', ...], at the top of the config"
+                )
             )
     names = cfg.get('freeze') or []
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
@@ -56,9 +59,8 @@ def freeze(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:
         elif name in modules and name:
             frozen.append(modules[name].requires_grad_(False))
         else:
-            raise ConfigError(
-                f"freeze: no module or parameter '{name}'; {nearest_part(name, model)}"
-            )
+            text = f"freeze: no module or parameter '{name}'; {nearest_part(name, model)}"
+            refuse(ConfigError(text))
     if not any(p.requires_grad for p in parameters.values()):
         raise ConfigError(f'freeze: {list(names)} is everything; nothing would be left to train')
     for module in frozen:

@@ -225,6 +225,8 @@ class PoseModule(L.LightningModule):
         info = self.estimator.info
         checkpoint['meta'] = {
             'keypoint_names': list(info.names),
+            'skeleton': [list(bone) for bone in info.skeleton],  # indices from 0
+            'sigmas': None if info.sigmas_source == 'guessed' else list(info.sigmas),
             'attention': attention_text(self.estimator.backbone),
             'metrics': dict(self.metrics),
             'optimizer': self.optimizer_text,

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from psa_pose.engine.build import known_keys
 from psa_pose.engine.freeze import nearest_part
 from psa_pose.engine.optim import Schedule, build_schedules
 from psa_pose.errors import ConfigError
 from psa_pose.models.checkpoints import LoadReport
+from psa_pose.registry import known_keys, refuse
 
 PATH = 'optim_wrapper.paramwise_cfg'
 PART = ('lr_mult', 'decay_mult', 'param_scheduler')
@@ -111,7 +111,8 @@ def param_groups(
         if not any(key in name for name in parameters):
             frozen = any(key in name for name, _ in model.named_parameters())
             reason = 'all of it is frozen' if frozen else nearest_part(key, model)
-            raise ConfigError(f"{PATH}.custom_keys: '{key}' is in no parameter's name; {reason}")
+            text = f"{PATH}.custom_keys: '{key}' is in no parameter's name; {reason}"
+            refuse(ConfigError(text))
     longest_first = sorted(sorted(keys), key=len, reverse=True)
     owners = {f'{n}.{p}' if n else p: m for n, m in model.named_modules() for p in m._parameters}
     groups: dict[str, ParamGroup] = {}

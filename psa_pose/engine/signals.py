@@ -32,6 +32,8 @@ SIGNALS = [
 SAME = 2.0
 """Seconds in which signals count as one under a launcher: torchrun hands on what the terminal has
 already sent to all processes."""
+LAUNCHED = 'PSA_POSE_LAUNCHER'
+"""Environment variable, the number of the process that started this one: `psa-pose ablate`."""
 
 
 class Stopped(BaseException):
@@ -74,7 +76,8 @@ class StopRequest:
         if self.number and self._since is None:  # another rank was told first: all are stopping
             self._since = now
             return
-        if self._since is not None and self.ranks.several and now - self._since < SAME:
+        launched = self.ranks.several or LAUNCHED in os.environ
+        if self._since is not None and launched and now - self._since < SAME:
             return
         if self.number or not self.has_stepped:
             how = 'at once' if self.number else 'before its first step'

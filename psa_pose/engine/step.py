@@ -19,9 +19,9 @@ import lightning as L
 import torch
 from mmengine.config import Config
 
-from psa_pose.engine.build import known_keys, truth, whole_number
+from psa_pose.engine.build import truth, whole_number
 from psa_pose.errors import ConfigError, nearest
-from psa_pose.registry import check_arguments
+from psa_pose.registry import check_arguments, known_keys, refuse
 
 WRAPPER = 'model_wrapper_cfg'
 WRAPPERS = ('OptimWrapper', 'AmpOptimWrapper')
@@ -150,7 +150,7 @@ def check_moved(options: Mapping[str, Any]) -> None:
     """Refuse in `trainer` what has a place of its own in a config."""
     for key in options:
         if key in MOVED:
-            raise ConfigError(f'trainer.{key}: a config says this as {MOVED[key]}')
+            refuse(ConfigError(f'trainer.{key}: a config says this as {MOVED[key]}'))
 
 
 def _device(trainer: Mapping[str, Any]) -> str:
@@ -208,6 +208,5 @@ def _compile(options: Any) -> Mapping[str, Any] | None:
         return None
     if options is True:
         return {}
-    known_keys(options, ('backend', 'mode', 'fullgraph', 'dynamic', 'options'), 'compile')
-    check_arguments(torch.compile, options, 'compile')
-    return dict(options)
+    options = known_keys(options, ('backend', 'mode', 'fullgraph', 'dynamic', 'options'), 'compile')
+    return check_arguments(torch.compile, options, 'compile')

@@ -17,11 +17,12 @@ from mmengine.config import Config
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 
-from psa_pose.engine.build import known_keys, truth, whole_number
+from psa_pose.engine.build import truth, whole_number
 from psa_pose.engine.fsdp2 import FSDP2Strategy
 from psa_pose.engine.ranks import Launch
 from psa_pose.engine.step import WRAPPER, StepOptions
 from psa_pose.errors import ConfigError, nearest
+from psa_pose.registry import known_keys
 
 # Its name before torch 2.15.
 _NAMES = inspect.signature(DistributedDataParallel).parameters

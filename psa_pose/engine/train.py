@@ -20,8 +20,10 @@ from psa_pose.engine.freeze import freeze, frozen_names, frozen_text
 from psa_pose.engine.module import PoseModule
 from psa_pose.engine.nonfinite import NonFiniteGuard
 from psa_pose.engine.optim import build_schedules
+from psa_pose.engine.panels import build_panels
 from psa_pose.engine.param_groups import REST, ParamGroup, new_of, new_parameters, param_groups
 from psa_pose.engine.ranks import Ranks, dist_options, read_launch, what_runs
+from psa_pose.engine.record import RunRecord
 from psa_pose.engine.resume import kept, newest_whole
 from psa_pose.engine.signals import StopRequest, stopped_by_signals
 from psa_pose.engine.step import StepOptions, step_options
@@ -31,7 +33,7 @@ from psa_pose.engine.trainer import log_interval, training_trainer
 from psa_pose.errors import CheckpointError, ConfigError
 from psa_pose.evaluation import PoseMetric
 from psa_pose.models.checkpoints import load_checkpoint, load_progress
-from psa_pose.registry import OPTIMIZERS, config_path
+from psa_pose.registry import OPTIMIZERS, config_path, known_keys
 
 
 def train(
@@ -68,7 +70,7 @@ def train(
     val_set = build.build_dataset(cfg, 'val_dataloader')
     estimator = build.build_model(cfg, train_set.info)
     metric = build.build_metric(cfg, 'val_evaluator', val_set)
-    _check_trainable(train_set, metric)
+    check_trainable(train_set, metric)
     progress = load_progress(estimator, start) if start else None
     reports = [] if resume else [estimator.init_weights()]
     if cfg.get('load_from') and not resume:
@@ -101,10 +103,24 @@ def train(
     if progress and start:
         _check_same_optimizer(progress, lr_text, start)
         _check_same_average(progress, hooks, start)
-    guard = NonFiniteGuard(_max_nonfinite(cfg), train_set, folder)
+    guard = NonFiniteGuard(max_nonfinite(cfg), train_set, folder)
+    parameters = sum(p.numel() for p in estimator.parameters())
+    about = {
+        'config': cfg.filename,
+        'seed': build.seed(cfg),
+        'device': step.device,
+        'step': str(step),
+        'ranks': str(ranks) if ranks.several else '1',
+        'parameters': parameters,
+        'optimizer': lr_text,
+        'train': f'{len(train_set)} persons of {train_set.ann_file}',
+    }
+    record = RunRecord(work_dir, about, guard, progress['global_step'] if progress else None)
     log = TrainLog(1 if dry_run else log_interval(cfg), batch, plain, guard)
     # All of them before the checkpoints, which may end the run within a step.
-    callbacks = [Whereabouts(ranks), *hooks, guard, log, DataPosition(train_loader)]
+    panels = build_panels(cfg, val_set)  # before an EMAHook puts the average away
+    callbacks = [Whereabouts(ranks), *panels, *hooks, guard, log, record]
+    callbacks.append(DataPosition(train_loader))
     trainer.callbacks[:0] = callbacks  # type: ignore[attr-defined]
 
     ranks.same(
@@ -116,11 +132,10 @@ def train(
         }
     )
     if ranks.first:
-        parameters = sum(p.numel() for p in estimator.parameters()) / 1e6
         print(f'train     {len(train_set)} persons of {train_set.ann_file}')
         print(f'evaluate  {len(val_set)} persons of {val_set.ann_file}, boxes: {metric.boxes}')
         print(
-            f'model     {parameters:.2f} M parameters, K = {train_set.info.num_keypoints}, '
+            f'model     {parameters / 1e6:.2f} M parameters, K = {train_set.info.num_keypoints}, '
             f'crop {train_set.input_size[0]}x{train_set.input_size[1]}, '
             f'sigmas: {train_set.info.sigmas_source}'
         )
@@ -172,9 +187,7 @@ def scaled_optimizer(
     """
     wrapper = build.section(cfg, 'optim_wrapper')
     options = dict(build.section(wrapper, 'optimizer', 'optim_wrapper'))
-    scaling = build.known_keys(
-        cfg.get('auto_scale_lr'), ('base_batch_size', 'enable'), 'auto_scale_lr'
-    )
+    scaling = known_keys(cfg.get('auto_scale_lr'), ('base_batch_size', 'enable'), 'auto_scale_lr')
     text = f'{options.get("type")}, learning rate {options.get("lr")}'
     if scaling.get('enable', True) and 'base_batch_size' in scaling and 'lr' in options:
         reference = build.whole_number(scaling['base_batch_size'], 'auto_scale_lr.base_batch_size')
@@ -226,7 +239,8 @@ def _start(
     return (Path(name) if name else None), damaged
 
 
-def _max_nonfinite(cfg: Config) -> int:
+def max_nonfinite(cfg: Config) -> int:
+    """Steps without a finite loss after which a run stops; 0 is never."""
     path = 'train_cfg.max_nonfinite'
     return build.whole_number((cfg.get('train_cfg') or {}).get('max_nonfinite', 20), path, least=0)
 
@@ -253,7 +267,8 @@ def _check_same_average(
         )
 
 
-def _check_trainable(train_set: TopdownDataset, metric: PoseMetric) -> None:
+def check_trainable(train_set: TopdownDataset, metric: PoseMetric) -> None:
+    """Refuse what could be trained on, or evaluated, with no keypoints."""
     if getattr(train_set, 'bbox_file', None):
         raise ConfigError(
             'train_dataloader.dataset.bbox_file: detections have no keypoints to train on; boxes '

@@ -10,19 +10,19 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from mmengine.config import Config
 
-from psa_pose.engine.build import known_keys, truth, whole_number
+from psa_pose.engine.build import truth, whole_number
 from psa_pose.engine.callbacks import ProgressBar, SkipReport
 from psa_pose.engine.checkpoint_io import SAVE_ERROR_POLICIES, AtomicCheckpointIO
 from psa_pose.engine.checkpointing import RotatingCheckpoint
-from psa_pose.engine.event_log import EventLog
 from psa_pose.engine.memory import keep_large_blocks
 from psa_pose.engine.ranks import LaunchEnvironment, Ranks
 from psa_pose.engine.signals import StopRequest
 from psa_pose.engine.step import StepOptions, check_moved
 from psa_pose.engine.strategy import build_strategy
+from psa_pose.engine.vis_backends import build_loggers
 from psa_pose.errors import ConfigError, nearest
 from psa_pose.evaluation import PoseMetric
-from psa_pose.registry import check_arguments, config_path
+from psa_pose.registry import check_arguments, config_path, known_keys
 
 CHECKPOINT = {
     'interval': 1,
@@ -58,7 +58,7 @@ def training_trainer(
     dry_run: bool,
     resumed_step: int | None,
 ) -> L.Trainer:
-    """A Trainer that trains, evaluates, logs to TensorBoard and keeps checkpoints.
+    """A Trainer that trains, evaluates, logs and keeps checkpoints.
 
     Args:
         cfg: the whole config.
@@ -77,7 +77,7 @@ def training_trainer(
     if options['save_best']:
         callbacks.append(_best_checkpoint(folder, options, metric))
     callbacks.append(rotating)
-    logger = EventLog(cfg.work_dir, name='', version='tensorboard', purge_step=resumed_step)
+    loggers = build_loggers(cfg, resumed_step, start=ranks.first and not dry_run)
     return build_trainer(
         cfg,
         step,
@@ -85,7 +85,7 @@ def training_trainer(
         plain=plain,
         callbacks=callbacks,
         fast_dev_run=dry_run,
-        logger=logger,
+        logger=loggers,
         log_every_n_steps=log_interval(cfg),
         plugins=[AtomicCheckpointIO(options['on_save_error'])],
     )
@@ -135,8 +135,8 @@ def build_trainer(
         **options,
     }
     with config_path('trainer') as path:
-        arguments |= known_keys(cfg.get('trainer'), None, path)
-        check_arguments(L.Trainer, arguments, path)
+        arguments |= known_keys(cfg.get('trainer'), None, '')
+        arguments = check_arguments(L.Trainer, arguments, path)
         check_moved(cfg.get('trainer') or {})
         environment = LaunchEnvironment(ranks.launch)
         arguments['plugins'] = [*arguments.get('plugins', []), environment]
@@ -149,7 +149,8 @@ def build_trainer(
 
 def hook_options(cfg: Config, name: str, defaults: dict[str, Any]) -> dict[str, Any]:
     """An entry of `default_hooks` over its defaults."""
-    hooks = known_keys(cfg.get('default_hooks'), ('checkpoint', 'logger'), 'default_hooks')
+    names = ('checkpoint', 'logger', 'visualization')
+    hooks = known_keys(cfg.get('default_hooks'), names, 'default_hooks')
     options = known_keys(hooks.get(name), tuple(defaults), f'default_hooks.{name}')
     return {**defaults, **options}
 

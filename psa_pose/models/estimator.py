@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from psa_pose.codecs import HeatmapCodec
 from psa_pose.errors import ConfigError
 from psa_pose.models.checkpoints import LoadReport
-from psa_pose.registry import MODELS
+from psa_pose.registry import MODELS, known_keys
 from psa_pose.structures import KeypointInfo, PoseBatch, PosePrediction
 
 
@@ -73,6 +73,7 @@ class TopdownPoseEstimator(nn.Module):
         super().__init__()
         self.info = info
         self.codec = codec
+        self.flip_test, self.shift_heatmap = _read_test_cfg(test_cfg or {}, codec.shift_heatmap)
         self.data_preprocessor = MODELS.build(
             data_preprocessor or {'type': 'PoseDataPreprocessor'}, at='data_preprocessor'
         )
@@ -83,7 +84,6 @@ class TopdownPoseEstimator(nn.Module):
             in_channels=self.backbone.out_channels,
             out_channels=info.num_keypoints * codec.channels_per_keypoint,
         )
-        self.flip_test, self.shift_heatmap = _read_test_cfg(test_cfg or {}, codec.shift_heatmap)
         self.register_buffer('flip_indices', torch.tensor(info.flip_indices), persistent=False)
 
     def init_weights(self) -> LoadReport | None:
@@ -118,7 +118,10 @@ class TopdownPoseEstimator(nn.Module):
         if not self.flip_test:
             return self(self.data_preprocessor(batch.crop)).float()
         both = self.data_preprocessor(torch.cat([batch.crop, batch.crop.flip(2)]))
-        heatmaps, flipped = self(both).float().chunk(2)
+        return self.mean_of_both(*self(both).float().chunk(2))
+
+    def mean_of_both(self, heatmaps: Tensor, flipped: Tensor) -> Tensor:
+        """Of heatmaps of crops and of the mirrored crops (B, channels, H, W): the flip test."""
         flipped = self.codec.mirror(flipped, self.flip_indices)
         if self.shift_heatmap:
             flipped = torch.cat([flipped[..., :1], flipped[..., :-1]], dim=-1)
@@ -139,7 +142,5 @@ def _no_autocast(like: Tensor) -> torch.autocast:
 
 def _read_test_cfg(test_cfg: Mapping[str, Any], shift_heatmap: bool) -> tuple[bool, bool]:
     known = {'flip_test': True, 'shift_heatmap': shift_heatmap}
-    if unknown := set(test_cfg) - set(known):
-        raise ValueError(f'test_cfg has no {sorted(unknown)}; it has {sorted(known)}')
-    options = {**known, **test_cfg}
+    options = {**known, **known_keys(test_cfg, known, 'test_cfg')}
     return options['flip_test'], options['shift_heatmap']

@@ -32,6 +32,7 @@ def configure(demo_root: Path, tmp_path: Path, monkeypatch: Any) -> Configure:
                 'train_dataloader.num_workers=0',
                 'val_dataloader.num_workers=0',
                 'default_hooks.logger.interval=1',
+                'default_hooks.visualization.persons=2',
                 'train_cfg.val_interval=100',
                 'trainer.num_sanity_val_steps=0',
                 'trainer.limit_val_batches=1',

@@ -156,7 +156,7 @@ def test_wrong_heatmap_size_is_named() -> None:
 
 
 def test_unknown_test_cfg_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"test_cfg has no \['flip'\]"):
+    with pytest.raises(ValueError, match=r"test_cfg: no option 'flip'; did you mean 'flip_test'"):
         make_estimator(test_cfg={'flip': True})
 
 

@@ -8,9 +8,10 @@ import torch
 from mmengine.config import Config
 
 import psa_pose
-from psa_pose.engine.build import known_keys, whole_number
+from psa_pose.engine.build import whole_number
 from psa_pose.engine.step import StepOptions
 from psa_pose.errors import ConfigError
+from psa_pose.registry import known_keys
 
 BACKENDS = ('nccl', 'gloo')
 

@@ -1,6 +1,6 @@
 """Polarized Self-Attention (PSA), computed without its C/2 x H x W tensors.
 
-Paper: Liu, Liu, Ma, Tian, "Polarized Self-Attention: Towards High-quality Pixel-wise Regression",
+Paper: Liu, Liu, Fan, Huang, "Polarized Self-Attention: Towards High-quality Pixel-wise Regression",
 2021, figure 2, https://arxiv.org/abs/2107.00782. The authors' code is DeLightCMU/PSA on GitHub.
 
 The channel gate says *what* (one value a channel), the spatial gate says *where* (one a pixel):
@@ -24,6 +24,7 @@ from psa_pose.models.attention.polarize import (
     Options,
     Weights,
     gated,
+    gates,
     matvec,
     no_autocast,
     polarize,
@@ -141,10 +142,28 @@ class PSA(nn.Module):
 
     def _forward(self, x: Tensor) -> Tensor:
         if self.variant == 'paper':
-            options = Options(self.layout == 'sequential', self.gate_scale, self.norm.eps)
-            return polarize(x, self._weights(), options, self.handwritten_backward)
-        official = self._official_p if self.variant == 'official_p' else self._official_s
-        return official(x.flatten(2), wide_dtype(x)).view_as(x)
+            return polarize(x, self._weights(), self._options(), self.handwritten_backward)
+        pixels, dtype = x.flatten(2), wide_dtype(x)
+        if self.variant == 'official_p':
+            return gated(pixels, *self._official_p(pixels, dtype), sequential=False).view_as(x)
+        _, g_sp, y = self._official_s(pixels, dtype)
+        return (y * g_sp.unsqueeze(1).to(y.dtype)).view_as(x)
+
+    def gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The gates that `forward` has for x: g_ch (B x C) and g_sp (B x H x W), both scaled."""
+        pixels, dtype = x.flatten(2), wide_dtype(x)
+        with no_autocast(x):
+            if self.variant == 'paper':
+                found = gates(pixels, self._weights().matrices(dtype), self._options())
+                g_ch, g_sp = found.g_ch, found.g_sp
+            elif self.variant == 'official_p':
+                g_ch, g_sp = self._official_p(pixels, dtype)
+            else:
+                g_ch, g_sp, _ = self._official_s(pixels, dtype)
+        return g_ch, g_sp.unflatten(1, x.shape[2:])
+
+    def _options(self) -> Options:
+        return Options(self.layout == 'sequential', self.gate_scale, self.norm.eps)
 
     def _weights(self) -> Weights:
         return Weights(
@@ -157,14 +176,16 @@ class PSA(nn.Module):
             v_left=self.conv_v_left.weight,
         )
 
-    def _official_p(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
+    def _official_p(self, pixels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """g_ch and g_sp."""
         v = self._pooled(pixels, dtype) @ _matrix(self.conv_v_right, dtype).T
         g_ch = (v @ _matrix(self.conv_up, dtype).T).sigmoid()
         q = pixels.mean(2, dtype=dtype) @ _matrix(self.conv_q_left, dtype).T
         logits = matvec(q @ _matrix(self.conv_v_left, dtype), pixels)
-        return gated(pixels, g_ch, logits.softmax(1).sigmoid(), sequential=False)
+        return g_ch, logits.softmax(1).sigmoid()
 
-    def _official_s(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
+    def _official_s(self, pixels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """g_ch, g_sp, and y = g_ch*x."""
         squeeze, norm, _, expand = self.conv_up
         v = self._pooled(pixels, dtype) @ _matrix(self.conv_v_right, dtype).T
         z = F.linear(v, _matrix(squeeze, dtype), squeeze.bias.to(dtype))
@@ -176,7 +197,7 @@ class PSA(nn.Module):
         q = (g_ch * pixels.mean(2, dtype=dtype)) @ _matrix(self.conv_q_left, dtype).T
         # B x C/2 x N values: this softmax does not collapse
         v = product(_matrix(self.conv_v_left, dtype), y).softmax(2)
-        return y * matvec(q, v).sigmoid().unsqueeze(1).to(y.dtype)
+        return g_ch, matvec(q, v).sigmoid(), y
 
     def _pooled(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
         """x q of the channel gate, B x C."""

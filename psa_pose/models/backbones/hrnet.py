@@ -17,9 +17,14 @@ from psa_pose.models.backbones.blocks import (
 )
 from psa_pose.models.backbones.pretrained import PretrainedBackbone
 from psa_pose.models.backbones.resnet import check_stages
-from psa_pose.registry import MODELS
+from psa_pose.registry import MODELS, known_keys
 
 _BLOCKS: dict[str, Block] = {'BASIC': BasicBlock, 'BOTTLENECK': Bottleneck}
+_STAGES = ('stage1', 'stage2', 'stage3', 'stage4')
+_STAGE = (
+    *('num_modules', 'num_branches', 'block', 'num_blocks', 'num_channels'),
+    'multiscale_output',
+)
 
 
 def _stages(
@@ -247,6 +252,11 @@ def _resolve(arch: str | None, extra: Mapping[str, Any] | None) -> Mapping[str, 
     if (arch is None) == (extra is None):
         raise ValueError("give either arch (such as 'w32') or extra (the stages), not both or none")
     if extra is not None:
+        extra = known_keys(extra, (*_STAGES, 'stem_channels'), 'extra')
+        extra = {
+            key: known_keys(value, _STAGE, f'extra.{key}') if key in _STAGES else value
+            for key, value in extra.items()
+        }
         if extra.get('stage4', {}).get('multiscale_output'):
             raise ValueError('extra.stage4.multiscale_output: this HRNet gives one map only')
         return extra

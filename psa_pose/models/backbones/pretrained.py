@@ -6,8 +6,8 @@ from typing import Any
 from mmengine.logging import print_log
 from torch import nn
 
-from psa_pose.errors import nearest
 from psa_pose.models.checkpoints import LoadReport, load_backbone
+from psa_pose.registry import known_keys
 
 _KEYS = ('type', 'checkpoint', 'prefix')
 
@@ -49,9 +49,7 @@ def _check(init_cfg: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
             "init_cfg must be dict(type='Pretrained', checkpoint=...) or None (fresh weights are "
             f"initialised as the field's), got {init_cfg!r}"
         )
-    for key in init_cfg:
-        if key not in _KEYS:
-            raise ValueError(f"init_cfg has no '{key}'; {nearest(key, _KEYS)}")
+    init_cfg = known_keys(init_cfg, _KEYS, 'init_cfg')
     if not init_cfg.get('checkpoint'):
         raise ValueError("init_cfg: 'checkpoint' is missing")
     if init_cfg.get('prefix', 'backbone').rstrip('.') != 'backbone':

@@ -1,0 +1,1 @@
+"""The doctor: what is wrong with a config, its files, its data and this machine."""

@@ -1,0 +1,8 @@
+"""`psa-pose check` from a checkout."""
+
+import sys
+
+from psa_pose.cli import main
+
+if __name__ == '__main__':
+    sys.exit(main(['check', *sys.argv[1:]]))
