@@ -1,5 +1,5 @@
-# The PSA paper's table on COCO, at the size and with the networks that it names: what would settle
-# it. 12 arms x 3 seeds of 210 epochs; for GPUs. docs/reproducing_the_paper.md has hours and reading.
+# The PSA paper's table on COCO, at its size and with its networks: what would settle it. 12 arms, 3
+# seeds, 210 epochs; for GPUs. docs/reproducing_the_paper.md says what it costs and how to read it.
 title = 'PSA on COCO val2017, 384x288, ground-truth boxes'
 base = 'configs/coco/hrnet_w32_384x288.py'
 factors = dict(

@@ -39,7 +39,7 @@ def plot_diagnosis(diagnosis: Diagnosis, folder: Path) -> list[Path]:
     return written
 
 
-def _figure(width: float, height: float) -> 'Figure':
+def new_figure(width: float, height: float) -> 'Figure':
     """A figure that needs neither a display nor pyplot's global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -52,7 +52,7 @@ def _figure(width: float, height: float) -> 'Figure':
 def _keypoints(diagnosis: Diagnosis) -> 'Figure':
     """Stacked bars: the share of each keypoint's labels by kind of error; AP at the right."""
     names = list(diagnosis.keypoints)
-    figure = _figure(10, 1.6 + 0.32 * len(names))
+    figure = new_figure(10, 1.6 + 0.32 * len(names))
     axes = figure.subplots()
     rows = [diagnosis.keypoints[name] for name in names]
     _stacked(axes, [name.replace('_', ' ') for name in names], rows, OUTCOMES[1:])
@@ -67,7 +67,7 @@ def _keypoints(diagnosis: Diagnosis) -> 'Figure':
 
 def _cured(diagnosis: Diagnosis) -> 'Figure':
     """Two panels: AP with one kind cured, and with one kind after the other."""
-    figure = _figure(11, 4.8)
+    figure = new_figure(11, 4.8)
     alone, together = figure.subplots(1, 2, sharex=True)
     base = diagnosis.ap['AP']
     kinds = list(diagnosis.cured)
@@ -99,7 +99,7 @@ def _groups(diagnosis: Diagnosis) -> 'Figure':
     """A column for each division of persons: AP above, shares of errors below."""
     divisions = list(diagnosis.groups)
     widths = [len(diagnosis.groups[name]) + 0.8 for name in divisions]
-    figure = _figure(1.6 + 0.8 * sum(widths), 6.4)
+    figure = new_figure(1.6 + 0.8 * sum(widths), 6.4)
     grid = figure.subplots(2, len(divisions), width_ratios=widths, squeeze=False, sharey='row')
     for column, division in enumerate(divisions):
         above, below = grid[:, column]

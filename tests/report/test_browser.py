@@ -15,7 +15,7 @@ import pytest
 
 from psa_pose.report import write_report
 from tests.report.conftest import Copy
-from tests.report.test_page import EVIL
+from tests.report.test_report_page import EVIL
 
 BROWSER = next(
     filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None

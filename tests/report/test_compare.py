@@ -12,7 +12,7 @@ from psa_pose.cli import main
 from psa_pose.report import write_report
 from psa_pose.report.compare_persons import interval
 from tests.report.conftest import Copy, alter
-from tests.report.test_page import Page
+from tests.report.test_report_page import Page
 
 
 @pytest.fixture
