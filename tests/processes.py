@@ -30,6 +30,7 @@ def options(root: Path, *more: str) -> list[str]:
         'train_cfg.max_epochs=4',
         'train_cfg.val_interval=2',
         'default_hooks.logger.interval=1',
+        'default_hooks.visualization.persons=2',
         'trainer.num_sanity_val_steps=0',
         *more,
     ]

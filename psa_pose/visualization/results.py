@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from psa_pose.datasets.transforms import read_image
+from psa_pose.visualization.overlay import INK, PAPER, write
 from psa_pose.visualization.skeleton import draw_pose
 
 if TYPE_CHECKING:
@@ -36,16 +37,22 @@ def draw_results(metric: 'PoseMetric', folder: Path, score_thr: float = 0.2) -> 
         zoom = max(1.0, _SHORT_SIDE / min(image.shape[:2]))
         image = cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
         truth, prediction = image, image.copy()
-        for index in indices:
+        boxes = dataset.persons.bbox
+        # The largest, which is mostly the nearest, comes last and so on top.
+        for index in sorted(indices, key=lambda i: np.prod(boxes[i, 2:] - boxes[i, :2])):
             labels = dataset.persons.keypoints[index]
             keypoints, scores = metric.predictions[index]
-            x1, y1, x2, y2 = dataset.persons.bbox[index]
+            x1, y1, x2, y2 = boxes[index]
             size = zoom * float(max(x2 - x1, y2 - y1))
             draw_pose(truth, _zoomed(labels[:, :2], zoom), labels[:, 2] > 0, dataset.info, size)
             draw_pose(prediction, _zoomed(keypoints, zoom), scores > score_thr, dataset.info, size)
         # By id as well: file names may differ in their folder alone.
         path = folder / f'{dataset.persons.image_id[indices[0]]}_{Path(file_name).stem}.jpg'
         path.parent.mkdir(parents=True, exist_ok=True)
+        if len(indices) > 1:  # a number for each, the same on both sides
+            for number, index in enumerate(indices, 1):
+                for side in (truth, prediction):
+                    _number(side, number, _zoomed(boxes[index, :2], zoom))
         _caption(truth, 'ground truth' if dataset.boxes == 'ground truth' else 'image')
         _caption(prediction, 'prediction')
         _write(path, np.hstack([truth, prediction]))
@@ -58,10 +65,14 @@ def _zoomed(points: np.ndarray, zoom: float) -> np.ndarray:
 
 
 def _caption(image: np.ndarray, text: str) -> None:
-    for color, thickness in (((0, 0, 0), 4), ((255, 255, 255), 1)):
-        cv2.putText(
-            image, text, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, color, thickness, cv2.LINE_AA
-        )
+    write(image, text, (8, 20), PAPER, INK, scale=0.55)
+
+
+def _number(image: np.ndarray, number: int, corner: np.ndarray) -> None:
+    """Beside the upper left corner of a person's box."""
+    height, width = image.shape[:2]
+    x, y = corner.clip(0, (width - 24, height - 16)).astype(int).tolist()
+    write(image, str(number), (x + 2, y + 14), PAPER, INK)
 
 
 def _write(path: Path, image: np.ndarray) -> None:

@@ -92,7 +92,7 @@ class TestDrawing:
         areas = [touched(drawn_on(size=size)).sum() for size in (40, 160, 400)]
         assert areas[0] < areas[1] < areas[2]
 
-    @pytest.mark.parametrize('offset', [-1000, 70, 1000, 1e5])
+    @pytest.mark.parametrize('offset', [-1000, 70, 1000, 1e5, 1e12])
     def test_keypoints_outside_the_image_are_cut_off(self, offset):
         image = drawn_on(POINTS + offset)
         assert image.shape == (120, 120, 3)
