@@ -78,13 +78,16 @@ def test_init_cfg_takes_the_backbone_of_a_whole_network(tmp_path: Path) -> None:
     ('init_cfg', 'message'),
     [
         ({'type': 'Kaiming', 'layer': 'Conv2d'}, r"init_cfg must be dict\(type='Pretrained'"),
-        ({'type': 'Pretrained', 'checkpont': 'a'}, "no 'checkpont'; did you mean 'checkpoint'"),
+        (
+            {'type': 'Pretrained', 'checkpont': 'a'},
+            "no option 'checkpont'; did you mean 'checkpoint'",
+        ),
         ({'type': 'Pretrained'}, "'checkpoint' is missing"),
         ({'type': 'Pretrained', 'checkpoint': 'a', 'prefix': 'neck'}, "prefix must be 'backbone'"),
     ],
 )
 def test_init_cfg_is_checked_when_the_model_is_built(init_cfg: dict, message: str) -> None:
-    with pytest.raises(ConfigError, match=rf'backbone \(ResNet\): .*{message}'):
+    with pytest.raises(ConfigError, match=rf'backbone( \(ResNet\)|\.init_cfg): .*{message}'):
         MODELS.build({'type': 'ResNet', 'depth': 18, 'init_cfg': init_cfg}, at='backbone')
 
 
