@@ -108,6 +108,7 @@ def build_trainer(
     for noise in (
         '.*does not have many workers.*',
         '.*but have no .val_dataloader.*',
+        '.*smaller than the logging interval.*',
         '.*isinstance.treespec, LeafSpec.*',
         '.*Grad strides do not match bucket view strides.*',
         '.*Checkpoint directory .* exists and is not empty.*',
