@@ -13,6 +13,7 @@ WORKERS ?= 2
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
+	@echo 'installing into $(VENV): PyTorch and what else is needed, one to three minutes without a word'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
 	@# opencv-python needs the system's libGL; where there is none its headless twin takes its place.
@@ -40,7 +41,8 @@ demo: $(RUN)/.trained
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) -m 'not cluster and not docs and not slow'
 
-# PSA's GPU kernels, interpreted on a CPU and compiled for a GPU that is not there.
+# PSA's GPU kernels, interpreted on a CPU and compiled for a GPU that is not there; training compiled
+# by the inductor.
 slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow -rs
 

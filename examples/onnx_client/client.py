@@ -106,7 +106,7 @@ def main():
     )
     args = parser.parse_args()
     model, image = PoseModel(args.model), read_image(args.image)
-    boxes = args.box or [[0, 0, image.shape[1], image.shape[0]]]
+    boxes = args.box or [[0, 0, image.shape[1] - 1, image.shape[0] - 1]]  # pixel centres
     keypoints, scores = model.predict(image, boxes)
     points = np.concatenate([keypoints, scores[..., None]], -1)
     persons = [

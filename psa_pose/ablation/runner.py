@@ -177,7 +177,7 @@ def leave_with_parent() -> None:
 
     def watch() -> None:
         while os.getppid() == int(parent):
-            time.sleep(0.5)
+            time.sleep(0.1)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

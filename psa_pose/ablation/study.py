@@ -20,6 +20,7 @@ from psa_pose.ablation.budget import read_budget, spend
 from psa_pose.ablation.factors import set_options
 from psa_pose.engine.config import load_config
 from psa_pose.errors import ConfigError, nearest
+from psa_pose.evaluation.keypoint_metrics import LESS_IS_BETTER
 
 KEYS: dict[str, Any] = {
     'title': '',
@@ -34,8 +35,6 @@ KEYS: dict[str, Any] = {
     'also': (),
     'work_dir': None,
 }
-_ERRORS = ('EPE', 'NME')
-"""Numbers of which less is better."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +176,7 @@ def _base(name: Any, study: Path) -> Config:
 def _less_is_better(rule: Any, metric: str, study: Path) -> bool:
     if rule not in (None, 'max', 'min'):
         raise ConfigError(f"study {study}: rule: expected 'max' or 'min', got {rule!r}")
-    return rule == 'min' or (rule is None and metric.rpartition('/')[2] in _ERRORS)
+    return rule == 'min' or (rule is None and metric.rpartition('/')[2] in LESS_IS_BETTER)
 
 
 def _seeds(given: Any, path: Path) -> tuple[int, ...]:

@@ -27,7 +27,12 @@ def add(commands: Commands) -> argparse.ArgumentParser:
         '--box-thr', type=float, metavar='T', help='use detections with a score above; default: 0'
     )
     parser.add_argument('--metrics', type=Path, metavar='JSON', help='the numbers')
-    parser.add_argument('--show-dir', type=Path, metavar='DIR', help='pictures of the predictions')
+    parser.add_argument(
+        '--show-dir',
+        type=Path,
+        metavar='DIR',
+        help='every image with ground truth and with predictions (keypoints scored above 0.2)',
+    )
     return parser
 
 

@@ -50,6 +50,8 @@ def browse_dataset(
     check_ending(out)
     if epoch is not None and split != 'train':
         raise ConfigError(f'--epoch is for the augmentation of train: {split} has none')
+    if epoch is not None and epoch < 0:
+        raise ConfigError(f'--epoch: epochs count from 0, got {epoch}')
     if each_keypoint and not checkpoint:
         raise ConfigError("--each-keypoint shows a model's heatmaps: name a --checkpoint")
     dataset = build.build_dataset(cfg, f'{split}_dataloader')

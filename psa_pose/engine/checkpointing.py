@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from psa_pose.engine.resume import kept
 from psa_pose.engine.signals import StopRequest
@@ -119,6 +119,14 @@ class RotatingCheckpoint(Checkpoint):
         row = [path for path in kept(self.folder) if path.name != 'last.ckpt']
         for old in row[self.max_keep :] if self.max_keep > 0 else ():
             old.unlink(missing_ok=True)
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Lightning's, with epochs that count from 1 in names, as everywhere else."""
+
+    def format_checkpoint_name(self, metrics: dict[str, Any], *args: Any, **options: Any) -> str:
+        counted = {**metrics, 'epoch': metrics['epoch'] + 1}
+        return super().format_checkpoint_name(counted, *args, **options)
 
 
 def set_aside(damaged: Iterable[Path], whole: Path) -> None:

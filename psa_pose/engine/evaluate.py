@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ def test(
         See `CocoMetric.compute`; without annotations `boxes` alone.
 
     Raises:
-        ConfigError: no annotations and no `out`: nothing would come of the evaluation.
+        ConfigError: no annotations and no `out`: nothing would come of the evaluation; or an output
+            is one of the files that are read.
     """
     if ranks is None:
         with Ranks(read_launch(), dist_options(cfg)) as ranks:
@@ -64,10 +66,11 @@ def test(
                 box_thr=box_thr,
                 ranks=ranks,
             )
+    _choose_boxes(cfg, f'{_split(cfg)}_dataloader', boxes, box_thr)
+    _check_outputs(cfg, checkpoint, {'--out': out, '--metrics': metrics_file})
     for folder in (out and out.parent, metrics_file and metrics_file.parent, show_dir):
         if folder and ranks.first:  # before an evaluation whose results could not be kept
             folder.mkdir(parents=True, exist_ok=True)
-    _choose_boxes(cfg, f'{_split(cfg)}_dataloader', boxes, box_thr)
     module = evaluate(cfg, checkpoint, ranks, without_truth=out is not None)
     metric = module.metric
     if ranks.first:
@@ -108,7 +111,7 @@ def evaluate(
     """
     name = _split(cfg)
     evaluator = 'test_evaluator' if 'test_evaluator' in cfg else 'val_evaluator'
-    step = step_options(cfg)
+    step = step_options(cfg, training=False)
     dataset = build.build_dataset(cfg, f'{name}_dataloader')
     estimator = build.build_model(cfg, dataset.info)
     report = load_checkpoint(estimator, checkpoint, strict=True)
@@ -163,6 +166,19 @@ def _choose_boxes(cfg: Config, loader: str, boxes: str | None, box_thr: float | 
         dataset['bbox_file'] = boxes
     if box_thr is not None:
         dataset['box_score_thr'] = box_thr
+
+
+def _check_outputs(cfg: Config, checkpoint: str | Path, outputs: Mapping[str, Path | None]) -> None:
+    """Refuse folders, and to write over what is read: annotations, boxes, weights."""
+    loader = f'{_split(cfg)}_dataloader'
+    dataset = build.section(build.section(cfg, loader), 'dataset', loader)
+    names = [Path(dataset.get('data_root') or '', dataset.get('ann_file') or ''), checkpoint]
+    read = {Path(name).resolve() for name in (*names, dataset.get('bbox_file')) if name}
+    for option, path in outputs.items():
+        if path and path.resolve() in read:
+            raise ConfigError(f'{option} {path} is an input, and would be overwritten')
+        if path and path.is_dir():
+            raise ConfigError(f'{option} {path} is a folder; name a file in it')
 
 
 def print_results(cfg: Config, module: PoseModule) -> None:

@@ -138,7 +138,7 @@ def _labels(record: Mapping[str, Any]) -> tuple[str, str, str]:
     height, width = record['input_size']['height'], record['input_size']['width']
     assumed = ' (K assumed)' if record['keypoints_assumed'] else ''
     return (
-        f'{path.parent.name}/{path.stem}',
+        str(Path(path.parent.name, path.stem)),
         f'  input {height}x{width} (HxW), {record["codec"]}',
         f'  heatmaps {keypoints}x{size[0]}x{size[1]}{assumed}',
     )

@@ -59,14 +59,13 @@ class RunRecord(L.Callback):
             return
         path = self.work_dir / 'environment.json'
         earlier = []
-        if self.resumed_step is not None:
-            self.entries = [
-                entry for entry in read_history(self.work_dir) if entry['step'] <= self.resumed_step
-            ]
-            if before := read_object(path):
-                earlier = [*before.pop('earlier', []), before]
-        content = {**environment(), **self.about, 'from_step': self.resumed_step or 0}
         with self._going_on():
+            if self.resumed_step is not None:
+                history = read_history(self.work_dir)
+                self.entries = [e for e in history if e['step'] <= self.resumed_step]
+                if before := read_object(path):
+                    earlier = [*(before.pop('earlier', None) or []), before]
+            content = {**environment(), **self.about, 'from_step': self.resumed_step or 0}
             write_json(path, {**content, 'earlier': earlier})
             self._write_history()
             self._forget_later_evaluation()
@@ -130,7 +129,7 @@ class RunRecord(L.Callback):
         try:
             yield
             self.warned = False
-        except (OSError, TypeError, ValueError) as error:  # the latter of a metric of the user's
+        except Exception as error:  # of any kind: a metric or dataset may be a user's own
             if not self.warned:
                 _warn(self.work_dir, error)
             self.warned = True
@@ -146,7 +145,7 @@ def record_test(cfg: Config, module: PoseModule, checkpoint: str | Path) -> None
         write_evaluation(work_dir / 'test', module, about)
         write_json(work_dir / 'test' / 'environment.json', environment())
         write_text(work_dir / 'test' / 'config.py', cfg.pretty_text)
-    except (OSError, TypeError, ValueError) as error:
+    except Exception as error:  # see `_going_on`
         _warn(work_dir / 'test', error)
 
 

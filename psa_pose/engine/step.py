@@ -112,8 +112,13 @@ class StepOptions:
         return f'{", ".join(parts)}; evaluation in {self.eval_dtype}'
 
 
-def step_options(cfg: Config) -> StepOptions:
+def step_options(cfg: Config, training: bool = True) -> StepOptions:
     """Read a config; see the head of this file.
+
+    Args:
+        cfg: the whole config.
+        training: whether `dtype` is of use: what was trained in float16 on a GPU can be evaluated
+            where there is none.
 
     Raises:
         ConfigError: a key or value that nothing reads, or that stands in an old place.
@@ -132,7 +137,7 @@ def step_options(cfg: Config) -> StepOptions:
     half = 'float16' if device == 'cuda' else 'bfloat16'
     return StepOptions(
         device=device,
-        dtype=_dtype(wrapper, device),
+        dtype=_dtype(wrapper, device) if training else 'float32',
         eval_dtype=half if truth(val_cfg.get('fp16', False), 'val_cfg.fp16') else 'float32',
         accumulate=whole_number(
             wrapper.get('accumulative_counts', 1), 'optim_wrapper.accumulative_counts'

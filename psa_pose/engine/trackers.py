@@ -62,6 +62,8 @@ class Wandb(Tracker, WandbLogger):
     def begin(self) -> None:
         """Start the run."""
         self._wandb_init.pop('anonymous', None)  # Lightning's, of which newer versions warn
+        if self.save_dir:  # where it is missing W&B would fall back to a temporary one
+            os.makedirs(self.save_dir, exist_ok=True)
         super().begin()
 
     @rank_zero_only
@@ -82,10 +84,15 @@ class Wandb(Tracker, WandbLogger):
 class MLflow(Tracker, MLFlowLogger):
     """MLflow: a server, or a database in the work dir."""
 
+    folder: Path | None = None
+    """Of the database; made when the run starts."""
+
     def begin(self) -> None:
         """Start the run."""
         for name, value in _PATIENCE.items():
             os.environ.setdefault(name, value)
+        if self.folder:
+            self.folder.mkdir(parents=True, exist_ok=True)
         super().begin()
 
     @rank_zero_only

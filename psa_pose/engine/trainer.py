@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from mmengine.config import Config
 
 from psa_pose.engine.build import truth, whole_number
 from psa_pose.engine.callbacks import ProgressBar, SkipReport
 from psa_pose.engine.checkpoint_io import SAVE_ERROR_POLICIES, AtomicCheckpointIO
-from psa_pose.engine.checkpointing import RotatingCheckpoint
+from psa_pose.engine.checkpointing import BestCheckpoint, RotatingCheckpoint
 from psa_pose.engine.memory import keep_large_blocks
 from psa_pose.engine.ranks import LaunchEnvironment, Ranks
 from psa_pose.engine.signals import StopRequest
@@ -177,7 +177,7 @@ def _rotating_checkpoint(
     )
 
 
-def _best_checkpoint(folder: Path, options: dict[str, Any], metric: PoseMetric) -> ModelCheckpoint:
+def _best_checkpoint(folder: Path, options: dict[str, Any], metric: PoseMetric) -> BestCheckpoint:
     name, rule = options['save_best'], options['rule']
     if name not in metric.names:
         raise ConfigError(
@@ -187,7 +187,7 @@ def _best_checkpoint(folder: Path, options: dict[str, Any], metric: PoseMetric) 
     if rule not in ('max', 'min'):
         raise ConfigError(f"default_hooks.checkpoint.rule must be 'max' or 'min', got '{rule}'")
     file_name = name.replace('/', '_')  # of a metric with a prefix
-    return ModelCheckpoint(
+    return BestCheckpoint(
         folder,
         filename=f'best_epoch={{epoch}}_{file_name}={{{name}:.4f}}',
         monitor=name,

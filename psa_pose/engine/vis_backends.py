@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import Logger
 from mmengine.config import Config
 
 from psa_pose.engine.event_log import EventLog
+from psa_pose.engine.record_files import write_json
 from psa_pose.engine.trackers import Local, MLflow, Tracker, Wandb
 from psa_pose.errors import ConfigError, nearest
 from psa_pose.registry import check_arguments, known_keys
@@ -62,7 +63,7 @@ def build_loggers(cfg: Config, resumed_step: int | None, *, start: bool) -> list
         loggers.append(logger)
     if start and ids:
         work_dir.mkdir(parents=True, exist_ok=True)
-        (work_dir / TRACKERS).write_text(json.dumps(ids) + '\n')
+        write_json(work_dir / TRACKERS, ids)
     return loggers
 
 
@@ -118,7 +119,6 @@ def _wandb(
 ) -> Logger:
     options = {'project': 'psa-pose', 'name': work_dir.name, **(init_kwargs or {})}
     folder = save_dir or options.pop('dir', None) or work_dir
-    os.makedirs(folder, exist_ok=True)  # W&B would fall back to a temporary one
     return Wandb(save_dir=folder, id=options.pop('id', run_id), **options)
 
 
@@ -134,11 +134,11 @@ def _mlflow(
 ) -> Logger:
     folder = Path(save_dir or work_dir).absolute()
     tracking_uri = tracking_uri or os.environ.get('MLFLOW_TRACKING_URI')
-    if not tracking_uri:  # what MLflow itself recommends in place of a folder of files
-        folder.mkdir(parents=True, exist_ok=True)
+    own = not tracking_uri
+    if own:  # what MLflow itself recommends in place of a folder of files
         tracking_uri = f'sqlite:///{folder / "mlflow.db"}'
         artifact_location = artifact_location or (folder / 'mlruns').as_uri()
-    return MLflow(
+    logger = MLflow(
         experiment_name=exp_name,
         run_name=run_name or work_dir.name,
         tags=dict(tags or {}),
@@ -146,6 +146,8 @@ def _mlflow(
         artifact_location=artifact_location,
         run_id=run_id,
     )
+    logger.folder = folder if own else None
+    return logger
 
 
 BACKENDS: dict[str, Callable[..., Logger] | None] = {

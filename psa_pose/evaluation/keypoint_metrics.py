@@ -24,6 +24,8 @@ from psa_pose.registry import METRICS
 if TYPE_CHECKING:
     from psa_pose.datasets import TopdownDataset
 
+LESS_IS_BETTER = ('EPE', 'NME')
+"""Names of numbers that are errors."""
 _PCK_NAMES = {'bbox': 'PCK', 'head': 'PCKh', 'torso': 'tPCK'}
 
 

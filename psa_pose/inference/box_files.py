@@ -9,7 +9,7 @@ import numpy as np
 
 from psa_pose.datasets import json_stream
 from psa_pose.datasets.detections import describe, read_detections
-from psa_pose.datasets.persons import Persons, person_category, usable_persons
+from psa_pose.datasets.persons import Persons, usable_persons
 from psa_pose.errors import DataError
 from psa_pose.inference.boxes import BoxSource, Found, read_boxes
 from psa_pose.inference.frames import Frame, Source
@@ -47,8 +47,7 @@ def box_file(path: Path, box_thr: float = 0.0, ann_file: Path | None = None) -> 
             'the annotation file they belong to (ann_file, --ann FILE)'
         )
     table = ImageTable(ann_file)
-    category = person_category(table.content, ann_file)['id']
-    found = read_detections(path, table.content, ann_file, category, 1, box_thr)
+    found = read_detections(path, table.content, ann_file, table.category_id, 1, box_thr)
     left_out = f'; left out: {describe(found.skipped)}' if found.skipped else ''
     return KnownBoxes(table, found.persons, f'{found.source}{left_out}')
 

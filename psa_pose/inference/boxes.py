@@ -46,6 +46,8 @@ class WholeImage(BoxSource):
     def __call__(self, frame: Frame, number: int) -> Found:
         """The frame's edges."""
         width, height = frame.size
+        if min(width, height) < 2:
+            raise DataError(f'{frame.source.name}: {width}x{height} pixels hold no person')
         box = np.array([[0, 0, width - 1, height - 1]], np.float32)
         return box, np.ones(1, np.float32)
 

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from psa_pose.datasets.annotations import read_json
-from psa_pose.datasets.persons import check_image
+from psa_pose.datasets.persons import check_image, person_category
 from psa_pose.errors import DataError, nearest
 from psa_pose.inference.frames import Frame, Source
 
@@ -60,11 +60,21 @@ class ImageTable:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.content: dict[str, Any] = read_json(path, lists=('images', 'categories'))
+        self._categories = {'categories': self.content['categories']}
         self._images = {}
         for image in self.content['images']:
             check_image(image, f'{path}: image')
             self._images[image['file_name']] = image
         self.names = ImageNames(self._images, path)
+
+    @property
+    def category_id(self) -> int:
+        """Of persons.
+
+        Raises:
+            DataError: no category is theirs.
+        """
+        return int(person_category(self._categories, self.path)['id'])
 
     def image_id(self, frame: Frame) -> int:
         """Of a frame's image.

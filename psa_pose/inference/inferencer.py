@@ -69,7 +69,7 @@ class Inferencer:
         cfg = config if isinstance(config, Config) else load_config(config)
         self.device, self.batch_size = find_device(device), batch_size
         self.info = model_keypoints(cfg, checkpoint)
-        step = step_options(cfg)
+        step = step_options(cfg, training=False)
         model = build_model(cfg, self.info)
         self.report = load_checkpoint(model, checkpoint, strict=True)
         self.model = model.use_channels_last(step.channels_last).to(self.device).eval()

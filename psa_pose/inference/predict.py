@@ -1,7 +1,7 @@
 """What `psa-pose predict` does: files in, pictures, videos and JSON out."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 from psa_pose.errors import ConfigError
 from psa_pose.inference.box_files import KnownBoxes
 from psa_pose.inference.boxes import BoxSource
-from psa_pose.inference.frames import Frame, Source
+from psa_pose.inference.frames import Source
 from psa_pose.inference.image_table import ImageTable
 from psa_pose.inference.inferencer import Inferencer
 from psa_pose.inference.progress import FrameProgress
@@ -61,9 +61,12 @@ def predict(
     read = {Path(p).resolve() for p in (boxes, ann_file, *(s.path for s in sources)) if p}
     if json_file.resolve() in read:
         raise ConfigError(f'{json_file} is an input, and would be overwritten')
+    if json_file.is_dir():
+        raise ConfigError(f'--json {json_file} is a folder; name a file in it')
     files = output_files(sources, out) if out and pictures else None
     box_source = inferencer.box_source(boxes, box_thr, ann_file)
-    image_id = _image_ids(box_source, ann_file, sources)
+    table = _image_table(box_source, ann_file, sources)
+    ids = (table.image_id, table.category_id) if table else ()
     pairs = inferencer.predict(
         sources, box_source, smooth, on_error='skip', keep_images=files is not None
     )
@@ -76,7 +79,7 @@ def predict(
     lengths = [source.length for source in sources]
     total = sum(lengths) if all(lengths) else 0
     with ExitStack() as stack:
-        results = stack.enter_context(JsonWriter(json_file, image_id))
+        results = stack.enter_context(JsonWriter(json_file, *ids))
         drawn = (
             stack.enter_context(PictureWriter(files, inferencer.info, score_thr)) if files else None
         )
@@ -111,14 +114,15 @@ def predict(
     return 130 if interrupted else int(errors > 0)
 
 
-def _image_ids(
+def _image_table(
     boxes: BoxSource, ann_file: Path | None, sources: Sequence[Source]
-) -> Callable[[Frame], int] | None:
+) -> ImageTable | None:
+    """The annotations whose ids the results get."""
     if isinstance(boxes, KnownBoxes):
-        return boxes.table.image_id
+        return boxes.table
     if ann_file is None:
         return None
     table = ImageTable(ann_file)
     for source in sources:
         table.names.find(source)
-    return table.image_id
+    return table

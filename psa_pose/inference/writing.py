@@ -44,12 +44,13 @@ def output_files(sources: Sequence[Source], folder: Path) -> dict[Source, Path]:
     """Where each source's picture or video goes: as the sources lie to one another.
 
     Raises:
-        ConfigError: a source would be overwritten.
+        ConfigError: a source would be overwritten, or a file that lies among the sources.
     """
     paths = {s: Path(os.path.abspath(s.path)) for s in sources if s.path}  # without any '..'
     folders = [path.parent for path in paths.values()]
     root = Path(os.path.commonpath(folders)) if folders else Path()
     read = {path.resolve() for path in paths.values()}
+    among = any(folder.resolve() in path.parents for path in read)
     files: dict[Source, Path] = {}
     taken: set[Path] = set()
     for source in sources:
@@ -65,6 +66,11 @@ def output_files(sources: Sequence[Source], folder: Path) -> dict[Source, Path]:
             file = folder / inside.with_stem(f'{inside.stem}-{number}')
         if file.resolve() in read:
             raise ConfigError(f'--out {folder}: {file} is an input, and would be overwritten')
+        if among and file.exists():  # a file of the user's, as likely as not
+            raise ConfigError(
+                f'--out {folder}: {file} is there already, in a folder of inputs, and would be '
+                'overwritten: name a folder of its own'
+            )
         taken.add(file)
         files[source] = file
     return files
@@ -163,10 +169,13 @@ class JsonWriter(_Writer):
     Args:
         file: to write.
         image_id: of a frame; None counts frames from 1.
+        category_id: of persons.
     """
 
-    def __init__(self, file: Path, image_id: Callable[[Frame], int] | None = None) -> None:
-        self.file, self._image_id = file, image_id
+    def __init__(
+        self, file: Path, image_id: Callable[[Frame], int] | None = None, category_id: int = 1
+    ) -> None:
+        self.file, self._image_id, self._category_id = file, image_id, category_id
         self._partial = file.with_name(f'{file.name}.partial')
         self._frames = 0
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -179,7 +188,7 @@ class JsonWriter(_Writer):
         if not len(result):
             return
         number = self._image_id(frame) if self._image_id else self._frames
-        for i, entry in enumerate(result.to_coco(number)):
+        for i, entry in enumerate(result.to_coco(number, self._category_id)):
             entry['file_name'] = result.source
             if result.frame is not None:
                 entry['frame'] = result.frame

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from psa_pose.evaluation.keypoint_metrics import LESS_IS_BETTER
 from psa_pose.report.about import warnings
 from psa_pose.report.charts import Series, chart_grid, line_chart
 from psa_pose.report.compare_persons import same_persons
@@ -15,9 +16,6 @@ from psa_pose.report.persons import analyse
 from psa_pose.report.rows import kinds, rows_of, training_kind
 from psa_pose.report.run import Run
 from psa_pose.report.sections import CHARTS, evaluation_chart, model_text, progress
-
-_SAME = 4  # persons that all runs are shown on, of each kind
-_DRAWS = 2000
 
 
 def comparison(runs: list[Run]) -> Html:
@@ -82,7 +80,7 @@ def _numbers(runs: list[Run]) -> Html:
 
 def _cell(run: Run, name: str, value: Any, top: float | None) -> Any:
     text = shown(run, name, value)
-    rises = name not in ('EPE', 'NME')
+    rises = name.rpartition('/')[2] not in LESS_IS_BETTER
     return tag('b', text) if rises and value == top and text != '–' else text
 
 

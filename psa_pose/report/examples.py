@@ -76,6 +76,8 @@ def _read(root: Path, name: str) -> np.ndarray:
     parts = name.replace('\\', '/').split('/')
     if not name or name.startswith(('/', '\\')) or '..' in parts or ':' in parts[0]:
         raise DataError(f'the name {name!r} leads out of the image folder')
+    if '\0' in name:
+        raise DataError(f'the name {name!r} has a NUL character')
     return read_image(root / name)
 
 

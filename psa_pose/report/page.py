@@ -45,6 +45,8 @@ def write_report(work_dirs: Sequence[Path], out: Path | None = None) -> Path:
         out = work_dirs[0] / 'report.html' if len(runs) == 1 else Path('comparison.html')
     if out.is_dir():
         raise ConfigError(f'--out {out} is a folder; name a file in it')
+    if out.suffix not in ('.html', '.htm'):  # a file of the run, perhaps
+        raise ConfigError(f'--out {out}: it is a page of HTML, so name it *.html')
     out.parent.mkdir(parents=True, exist_ok=True)
     title = runs[0].name if len(runs) == 1 else ' and '.join(run.name for run in runs)
     write_text(out, document(title, page))

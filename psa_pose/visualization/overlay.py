@@ -25,6 +25,7 @@ def overlay(
     high: float | None = None,
     fade: bool = True,
     stride: tuple[float, float] | None = None,
+    origin: float = 0,
 ) -> np.ndarray:
     """Lay a map over the grey of a picture: from dark blue where it is low to yellow where high.
 
@@ -37,7 +38,9 @@ def overlay(
         fade: let the picture through where the map is low, as of heatmaps, which are zero nearly
             everywhere; otherwise the map is equally opaque all over.
         stride: picture pixels in a map pixel, in x and in y; by default W / w and H / h. Map pixel
-            i lies on picture pixel i * stride, as a network's maps and the codecs' heatmaps do.
+            i lies on picture pixel i * stride + origin, as a network's maps and the codecs'
+            heatmaps do.
+        origin: picture pixel of the map's first; 0 unless the picture was enlarged.
 
     Returns:
         (H, W, 3) uint8, RGB.
@@ -49,7 +52,7 @@ def overlay(
     span = high - low if high > low else 1.0
     share = np.where(finite, (np.where(finite, values, 0) - low) / span, 0).clip(0, 1)
     across, down = stride or (width / values.shape[1], height / values.shape[0])
-    place = np.array([[across, 0, 0], [0, down, 0]], np.float32)
+    place = np.array([[across, 0, origin], [0, down, origin]], np.float32)
     share, shown = (
         cv2.warpAffine(
             layer.astype(np.float32), place, (width, height), borderMode=cv2.BORDER_REPLICATE

@@ -50,7 +50,8 @@ class Zoom:
     ) -> np.ndarray:
         """A map of the crop, `stride` crop pixels to a map pixel, over the larger copy."""
         larger = (stride[0] * self.factor, stride[1] * self.factor)
-        return overlay(self.image(crop), values, stride=larger, **options)  # type: ignore[arg-type]
+        first = float(self.points(np.zeros(1))[0])
+        return overlay(self.image(crop), values, stride=larger, origin=first, **options)  # type: ignore[arg-type]
 
 
 def pose(
@@ -105,7 +106,8 @@ def model_cells(
     codec, info = estimator.codec, estimator.info
     with record_gates(estimator) as recorded:
         heatmaps = estimator.heatmaps(batch)
-    points, scores = (x.cpu().numpy() for x in codec.decode(heatmaps))
+    with torch.autocast(heatmaps.device.type, enabled=False):  # as `predict` decodes
+        points, scores = (x.cpu().numpy() for x in codec.decode(heatmaps))
     maps = heatmaps[:, :: codec.channels_per_keypoint].cpu().numpy()
     crops, labelled = batch.crop.cpu().numpy(), batch.visible.cpu().numpy() > 0
     stages = {  # with a flip test the mirrored crops follow

@@ -37,7 +37,7 @@ def draw_results(metric: 'PoseMetric', folder: Path, score_thr: float = 0.2) -> 
         zoom = max(1.0, _SHORT_SIDE / min(image.shape[:2]))
         image = cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
         truth, prediction = image, image.copy()
-        boxes = dataset.persons.bbox
+        boxes, unsure = dataset.persons.bbox, 0
         # The largest, which is mostly the nearest, comes last and so on top.
         for index in sorted(indices, key=lambda i: np.prod(boxes[i, 2:] - boxes[i, :2])):
             labels = dataset.persons.keypoints[index]
@@ -46,6 +46,7 @@ def draw_results(metric: 'PoseMetric', folder: Path, score_thr: float = 0.2) -> 
             size = zoom * float(max(x2 - x1, y2 - y1))
             draw_pose(truth, _zoomed(labels[:, :2], zoom), labels[:, 2] > 0, dataset.info, size)
             draw_pose(prediction, _zoomed(keypoints, zoom), scores > score_thr, dataset.info, size)
+            unsure += int((scores <= score_thr).sum())
         # By id as well: file names may differ in their folder alone.
         path = folder / f'{dataset.persons.image_id[indices[0]]}_{Path(file_name).stem}.jpg'
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +55,8 @@ def draw_results(metric: 'PoseMetric', folder: Path, score_thr: float = 0.2) -> 
                 for side in (truth, prediction):
                     _number(side, number, _zoomed(boxes[index, :2], zoom))
         _caption(truth, 'ground truth' if dataset.boxes == 'ground truth' else 'image')
-        _caption(prediction, 'prediction')
+        hidden = f' ({unsure} keypoints below {score_thr} not drawn)' if unsure else ''
+        _caption(prediction, f'prediction{hidden}')
         _write(path, np.hstack([truth, prediction]))
     return len(by_image)
 

@@ -126,7 +126,7 @@ def test_rotation_keeps_the_newest_and_the_best(run: Any, tmp_path: Path) -> Non
         f'default_hooks.checkpoint={hook}',
     )
     (best, *rest) = names(tmp_path / 'run/checkpoints')
-    assert best.startswith('best_epoch=0_EPE=')  # an error of keypoints is highest at first
+    assert best.startswith('best_epoch=1_EPE=')  # an error of keypoints is highest at first
     assert rest == [f'epoch=3_step={step}.ckpt' for step in (14, 16, 18)] + ['last.ckpt']
     assert last_of(tmp_path)['global_step'] == 18
     assert os.readlink(tmp_path / 'run/checkpoints/last.ckpt') == 'epoch=3_step=18.ckpt'

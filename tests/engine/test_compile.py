@@ -62,6 +62,7 @@ def test_a_compiled_run_resumes_exactly(run: Run, tmp_path: Path) -> None:
     assert run(*options, 'train_cfg.max_epochs=3', resume=True) == whole[6:]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which('g++') is None, reason='the CPU inductor needs g++')
 def test_the_inductors_losses_are_the_eager_ones(
     run: Run, tmp_path: Path, monkeypatch: Any

@@ -181,3 +181,23 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: Any) -> None:
     with pytest.raises(OSError, match='No such file'):
         record.write_text(path, 'new')
     assert not tmp_path.exists()
+
+
+def test_whatever_a_record_meets_the_run_goes_on(
+    configure: Configure, tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A record that was edited by hand, and a metric of the user's that fails in its own way."""
+    train(configure(*SHORT, 'train_cfg.max_epochs=1'))
+    path = tmp_path / 'run/environment.json'
+    path.write_text(json.dumps({**read(path), 'earlier': None}))
+
+    def failing(*_: Any) -> None:
+        raise KeyError('of its own')
+
+    monkeypatch.setattr(record, 'write_evaluation', failing)
+    train(configure(*SHORT), resume=True)
+    assert 'warning: cannot write the record' in capsys.readouterr().err
+    assert [e['step'] for e in read_history(tmp_path / 'run')] == [1, 2]
+    assert [e['from_step'] for e in read(path)['earlier']] == [0]
+    evaluate(configure(*EVALUATED), tmp_path / 'run/checkpoints/last.ckpt')
+    assert "'of its own'" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import cv2
 import pytest
 from lightning.pytorch.loggers import Logger
 
-from psa_pose.engine import trackers
+from psa_pose.engine import trackers, vis_backends
 from psa_pose.engine.vis_backends import TRACKERS, build_loggers
 from psa_pose.errors import ConfigError
 from tests.engine.conftest import Configure, Run
@@ -66,6 +66,26 @@ def test_what_is_not_installed_is_named(
         ConfigError, match=rf'vis_backends\.0 \({kind}VisBackend\): pip install {package}'
     ):
         names(configure, vis_backends=[{'type': f'{kind}VisBackend'}])
+
+
+def test_nothing_is_made_before_the_run_starts(
+    configure: Configure, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """`psa-pose check`, a dry run and all ranks but the first build the loggers, too."""
+
+    class Stub(Logger):
+        name = version = 'x'
+
+        def __init__(self, **_: Any) -> None:
+            super().__init__()
+
+        log_metrics = log_hyperparams = None  # type: ignore[assignment]
+
+    for name in ('Wandb', 'MLflow'):
+        monkeypatch.setattr(vis_backends, name, Stub)
+    kinds = [{'type': 'WandbVisBackend'}, {'type': 'MLflowVisBackend'}]
+    assert names(configure, vis_backends=kinds) == ['EventLog', 'Stub', 'Stub']
+    assert not (tmp_path / 'run').exists()
 
 
 def test_local_pictures(run: Run, tmp_path: Path) -> None:

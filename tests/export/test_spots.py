@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from psa_pose import Inferencer
 from psa_pose.cli import main
 from psa_pose.engine.build import build_dataset, build_model
 from psa_pose.engine.config import load_config
@@ -212,3 +213,19 @@ def test_a_missing_package_is_named(
 def test_the_tool_is_the_command(run_tool: RunTool) -> None:
     done = run_tool('export', '--help')
     assert done.returncode == 0 and '--format {onnx,torch}' in done.stdout
+
+
+def test_without_a_box_the_client_takes_the_box_that_the_inferencer_takes(
+    spots: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = spots.root / 'images/0.png'
+    monkeypatch.setattr(sys, 'argv', ['client.py', str(spots.file), str(image)])
+    capsys.readouterr()
+    runpy.run_path(str(CLIENT), run_name='__main__')
+    (person,) = json.loads(capsys.readouterr().out)['persons']
+    cfg = load_config(spots.config, [*CODECS['msra'], 'model.test_cfg=dict(flip_test=False)'])
+    (expected,) = Inferencer(cfg, spots.checkpoint, device='cpu')(image)
+    x1, y1, x2, y2 = expected.boxes[0]
+    assert person['bbox'] == [x1, y1, x2 - x1, y2 - y1]
+    found = np.reshape(person['keypoints'], (3, 3))[:, :2]
+    np.testing.assert_allclose(found, expected.keypoints[0], atol=0.05)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -291,3 +292,9 @@ def test_coco_entries_have_the_evaluations_score(
         np.reshape(second['keypoints'], (17, 3))[:, :2], result.keypoints[1]
     )
     json.dumps([first, second])
+
+
+def test_what_was_trained_in_float16_runs_without_a_gpu(config: Any, checkpoint: Path) -> None:
+    trained = deepcopy(config)
+    trained.optim_wrapper['type'], trained.optim_wrapper['dtype'] = 'AmpOptimWrapper', 'float16'
+    assert Inferencer(trained, checkpoint, device='cpu').info.num_keypoints == 17

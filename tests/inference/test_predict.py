@@ -179,6 +179,16 @@ class TestNothingIsLost:
         assert path.read_bytes() == images[0].read_bytes()
         assert len(list(tmp_path.iterdir())) == 2
 
+    def test_a_file_among_the_inputs_is_not_overwritten(
+        self, predict: Predict, make_video: MakeVideo, tmp_path: Path, capsys: Any
+    ) -> None:
+        video = make_video('clip.avi', 2)
+        there = video.with_name('clip.mp4')
+        there.write_bytes(b'of the user')
+        assert predict(video, '--out', video.parent) == 1
+        assert 'clip.mp4 is there already, in a folder of inputs' in capsys.readouterr().err
+        assert there.read_bytes() == b'of the user'
+
     def test_an_error_leaves_no_half_files(
         self, predict: Predict, make_video: MakeVideo, tmp_path: Path, broken: Any, capsys: Any
     ) -> None:
@@ -251,3 +261,31 @@ def test_a_log_has_a_line_now_and_then(
     assert predict(*images[:3], '--json', tmp_path / 'r.json') == 0
     said = capsys.readouterr().out
     assert 'image 2/3  ' in said and ' images/s' in said
+
+
+def test_results_have_the_category_of_the_annotations(
+    predict: Predict, images: list[Path], annotations: Path, tmp_path: Path
+) -> None:
+    """Or whoever evaluates them finds nobody."""
+    content = json.loads(annotations.read_text())
+    content['categories'][0]['id'] = 7
+    for person in content['annotations']:
+        person['category_id'] = 7
+    own, result = tmp_path / 'own.json', tmp_path / 'results.json'
+    own.write_text(json.dumps(content))
+    for option in ('--boxes', '--ann'):
+        assert predict(images[0], option, own, '--json', result) == 0
+        assert {entry['category_id'] for entry in json.loads(result.read_text())} == {7}
+
+
+def test_an_image_too_small_for_anybody_does_not_end_the_others(
+    predict: Predict, images: list[Path], tmp_path: Path, capsys: Any
+) -> None:
+    line, result = tmp_path / 'line.png', tmp_path / 'results.json'
+    Image.new('RGB', (1, 50)).save(line)
+    assert predict(line, images[0], '--json', result) == 1
+    assert 'line.png: 1x50 pixels hold no person' in capsys.readouterr().err
+    assert [entry['file_name'] for entry in json.loads(result.read_text())] == [str(images[0])]
+    assert predict(images[0], '--json', tmp_path) == 1
+    assert 'is a folder; name a file in it' in capsys.readouterr().err
+    assert not list(tmp_path.parent.glob('*.partial'))

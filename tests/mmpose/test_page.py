@@ -89,6 +89,7 @@ def assert_same(ours: np.ndarray, theirs: np.ndarray) -> None:
     assert np.abs(ours - theirs).max() < 1e-4 * np.abs(ours).max()
 
 
+@pytest.mark.docs
 def test_the_page(run: Run, shared_data: Path, tmp_path: Path) -> None:
     page = Page()
     theirs, ours = lay_out(shared_data, tmp_path / 'mmpose'), lay_out(shared_data, tmp_path / 'psa')

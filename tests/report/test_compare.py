@@ -10,7 +10,10 @@ import pytest
 
 from psa_pose.cli import main
 from psa_pose.report import write_report
+from psa_pose.report.compare import _cell
 from psa_pose.report.compare_persons import interval
+from psa_pose.report.html import Html
+from psa_pose.report.run import Run
 from tests.report.conftest import Copy, alter
 from tests.report.test_report_page import Page
 
@@ -123,3 +126,8 @@ def test_the_interval_is_that_of_drawing_images() -> None:
     assert (low + high) / 2 == pytest.approx(difference.mean(), abs=0.005)
     twice = interval(np.repeat(difference, 4), [name for name in image for _ in range(4)])
     assert twice == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize(('name', 'bold'), [('PCK', True), ('EPE', False), ('hands/EPE', False)])
+def test_the_largest_error_is_not_the_best(name: str, bold: bool) -> None:
+    assert isinstance(_cell(Run(Path(), 'a'), name, 3.0, 3.0), Html) == bold

@@ -299,6 +299,10 @@ def test_folders_without_a_run(
     assert 'is named twice' in capsys.readouterr().err
     assert main(['report', str(folder), '--out', str(tmp_path)]) == 1
     assert f'--out {tmp_path} is a folder' in capsys.readouterr().err
+    config = (folder / 'config.py').read_bytes()
+    assert main(['report', str(folder), '--out', str(folder / 'config.py')]) == 1
+    assert 'so name it *.html' in capsys.readouterr().err
+    assert (folder / 'config.py').read_bytes() == config
 
 
 def test_the_tool(trained_run: Path, tmp_path: Path, run_tool: RunTool) -> None:

@@ -56,7 +56,7 @@ def test_train_evaluate_and_write_results(tmp_path, run_tool, options):
     assert 'epoch 1: PCKh' in done.stdout
     assert 'right_ankle' in done.stdout
     names = [path.name for path in (work / 'checkpoints').iterdir()]
-    assert any(name.startswith('best_epoch=0_PCKh=') for name in names), names
+    assert any(name.startswith('best_epoch=1_PCKh=') for name in names), names
 
     results, metrics = tmp_path / 'pred.mat', tmp_path / 'metrics.json'
     last = work / 'checkpoints/last.ckpt'

@@ -155,6 +155,7 @@ class TestCommand:
             (['--index', '-1'], 'has persons 0 to '),
             (['--count', '0'], 'at least 1 person'),
             (['--split', 'val', '--epoch', '1'], 'val has none'),
+            (['--epoch', '-1'], 'epochs count from 0'),
             (['--each-keypoint'], '--checkpoint'),
             (['--split', 'test'], 'test_dataloader'),
         ],

@@ -36,6 +36,14 @@ def test_a_target_lies_on_its_keypoint(codec):
     assert np.abs(yellow(shown) - zoom.points(point)).max() < 3  # a heatmap pixel is 8 pixels
 
 
+def test_a_map_lies_on_the_enlarged_crop_as_keypoints_do():
+    crop, values = np.full((64, 48, 3), 90, np.uint8), np.zeros((16, 12), np.float32)
+    values[9, 5] = 1  # of crop pixel (20, 36)
+    zoom = Zoom((48, 64))
+    shown = zoom.map(crop, values, (4, 4))
+    assert np.abs(yellow(shown) - zoom.points(np.array([20, 36]))).max() < 0.6
+
+
 @pytest.mark.parametrize(('height', 'factor'), [(64, 4), (128, 2), (256, 1), (384, 1), (900, 1)])
 def test_small_crops_are_enlarged(height, factor):
     assert Zoom((height * 3 // 4, height)).factor == factor
@@ -82,3 +90,20 @@ def test_each_person_has_its_own_gates_and_the_model_stays_as_it_is(flip_test):
     assert people[0][5].caption != people[1][5].caption or not np.array_equal(
         people[0][5].image, people[1][5].image
     )
+
+
+def test_keypoints_are_read_in_float32_whatever_the_evaluation_computes_in(monkeypatch):
+    """In bfloat16 a refinement is off by tenths of a pixel; `predict` looks to it likewise."""
+    model = build_model(load_config(CONFIG), COCO_KEYPOINTS).eval()
+    decode, seen = model.codec.decode, []
+
+    def recorded(heatmaps):
+        seen.append((heatmaps.dtype, torch.is_autocast_enabled('cpu')))
+        return decode(heatmaps)
+
+    monkeypatch.setattr(model.codec, 'decode', recorded)
+    fields = np.zeros((1, 17, 2)), np.zeros((1, 17)), np.eye(2, 3)[None], np.zeros(1), np.ones(1)
+    batch = PoseBatch(torch.from_numpy(CROP[None]), *map(torch.from_numpy, fields))
+    with torch.autocast('cpu', torch.bfloat16):
+        model_cells(model, batch, Zoom(SIZE))
+    assert seen == [(torch.float32, False)]

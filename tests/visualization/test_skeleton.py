@@ -145,7 +145,9 @@ class TestResults:
         metric = self.metric(tmp_path, coco_content())
         draw_results(metric, tmp_path / 'out', score_thr=1.5)
         image = read_image(tmp_path / 'out/1_1.jpg').astype(float)
-        right = np.split(image, 2, axis=1)[1]
+        left, right = np.split(image, 2, axis=1)
+        caption = [(side[:28] < 60).all(-1).sum() for side in (left, right)]
+        assert caption[1] > 1.5 * caption[0]  # the prediction's says how many are left out
         height, width = right.shape[:2]
         plain = cv2.resize(picture(1), (width, height), interpolation=cv2.INTER_CUBIC)
         for x, y in metric.dataset.persons.keypoints[0, [0, 1, 2, 4], :2]:

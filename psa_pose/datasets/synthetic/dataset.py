@@ -23,6 +23,11 @@ PERSON_CATEGORY = {
 }
 
 
+def annotation_file(root: Path, split: str) -> Path:
+    """Where `render_dataset` writes the annotations of a split."""
+    return Path(root, 'annotations', f'person_keypoints_{split}.json')
+
+
 def render_dataset(
     root: Path, split: str, num_images: int, seed: int, image_size: tuple[int, int] = (320, 240)
 ) -> Path:
@@ -34,7 +39,7 @@ def render_dataset(
     leaves none.
     """
     folder = Path(root, 'images', split)
-    target = Path(root, 'annotations', f'person_keypoints_{split}.json')
+    target = annotation_file(root, split)
     for directory in (folder, target.parent):
         directory.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)

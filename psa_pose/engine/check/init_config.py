@@ -10,6 +10,7 @@ import numpy as np
 from psa_pose.engine.check.leaf import Leaf, leaf_text
 from psa_pose.engine.check.sheet import Sheet, read_sheet
 from psa_pose.engine.config import config_roots
+from psa_pose.engine.record_files import write_text
 from psa_pose.errors import ConfigError, DataError, nearest
 from psa_pose.structures import KeypointInfo
 
@@ -46,7 +47,7 @@ def init_config(
         The config's path.
 
     Raises:
-        ConfigError: unknown backbone, or a file is there already.
+        ConfigError: unknown backbone, a file is there already, or it is one of the given ones.
         DataError: the annotations cannot be trained on.
     """
     base, layout = _choose(backbone)
@@ -92,12 +93,16 @@ def init_config(
         val=(str(val_file), str(val_images or images)),
     )
     files[out] = leaf_text(leaf)
+    given = {path.resolve() for path in (ann, val_ann) if path}
+    for path in files:
+        if path.resolve() in given:
+            raise ConfigError(f'{path} is an input, and would be overwritten: name another --out')
     there = [str(path) for path in files if path.exists()]
     if there and not force:
         raise ConfigError(f'{", ".join(there)}: there already; --force overwrites')
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding='utf-8')
+        write_text(path, text)
         told.append(f'written   {path}')
     print('\n'.join(told))
     print(f'next      psa-pose check {_quoted(out)}, then psa-pose train {_quoted(out)}')

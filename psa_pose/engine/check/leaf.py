@@ -69,7 +69,7 @@ def crop_of(boxes: np.ndarray, tiny: bool) -> tuple[tuple[int, int], str]:
     across, down = SHAPES[kind]
     unit = 32 if tiny else 64
     side = float(np.median(np.maximum(boxes[:, 2] / across, boxes[:, 3] / down))) * 1.25
-    why = f'half of the boxes are wider than {ratio:.2f} times their height'
+    why = f'the median box is {ratio:.2f} times as wide as high'
     if not tiny and side > 1.5 * unit:
         unit = 96
         why += f', and large: {np.median(boxes[:, 3]):.0f} pixels high'

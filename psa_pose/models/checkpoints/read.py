@@ -40,7 +40,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except CheckpointError:
         raise
     except OSError as error:
-        raise CheckpointError(f'cannot read checkpoint {path}: {error.strerror}') from None
+        last = (path if path.is_dir() else path.parent) / 'checkpoints/last.ckpt'
+        hint = f'; there is {last}' if last.is_file() else ''  # a work dir, or in one
+        raise CheckpointError(f'cannot read checkpoint {path}: {error.strerror}{hint}') from None
     except pickle.UnpicklingError as error:
         if foreign := _refused_class(error):
             raise CheckpointError(

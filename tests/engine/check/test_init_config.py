@@ -202,3 +202,17 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(DataError, match='left_ear'):
         init_config(train, images, val_ann=Path('val.json'))
     assert not Path('configs').exists()
+
+
+def test_what_it_reads_is_never_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The names of the split's files depend on --out alone, and may be those of its inputs."""
+    write(tmp_path, content(0, 40))
+    before = (tmp_path / 'train.json').rename(tmp_path / 'my.train.json').read_bytes()
+    arguments = ['--images', str(tmp_path / 'images'), '--out', str(tmp_path / 'my.py'), *TINY]
+    command = ['init-config', '--ann', str(tmp_path / 'my.train.json'), *arguments, '--force']
+    assert main(command) == 1
+    assert 'my.train.json is an input, and would be overwritten' in capsys.readouterr().err
+    assert (tmp_path / 'my.train.json').read_bytes() == before
+    assert not (tmp_path / 'my.py').exists()

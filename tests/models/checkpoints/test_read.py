@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -118,6 +119,15 @@ def test_broken_files_are_one_clear_error(tmp_path: Path, content: bytes) -> Non
         read_checkpoint(tmp_path / 'none.pth')
     with pytest.raises(CheckpointError, match=r'cannot read checkpoint .*: Is a directory'):
         read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize('name', ['.', 'last.ckpt'])
+def test_a_work_dir_is_not_its_checkpoint_but_near(tmp_path: Path, name: str) -> None:
+    (tmp_path / 'checkpoints').mkdir()
+    last = tmp_path / 'checkpoints/last.ckpt'
+    last.write_bytes(b'')
+    with pytest.raises(CheckpointError, match=f'; there is {re.escape(str(last))}$'):
+        read_checkpoint(tmp_path / name)
 
 
 @pytest.mark.parametrize('share', [0.1, 0.5, 0.99])
