@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,10 +42,13 @@ RunTool = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def run_tool(tmp_path: Path) -> RunTool:
-    """Run `tools/NAME.py ARGS...` as a user would, from the checkout."""
+    """Run `tools/NAME.py ARGS...` as a user would, from the checkout, in a process of its own.
+
+    It is forked from a clean one that has done the imports, which take 5 s; see `tests.processes`.
+    """
+    from tests.processes import run_script
 
     def run(name: str, *args: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ROOT / 'tools' / f'{name}.py'), *map(str, args)]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+        return run_script(ROOT / 'tools' / f'{name}.py', [str(arg) for arg in args], timeout)
 
     return run

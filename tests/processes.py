@@ -3,8 +3,11 @@
 import multiprocessing
 import os
 import re
+import runpy
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -51,6 +54,45 @@ def _run(arguments: list[str], log: str, environment: dict[str, str]) -> None:
     from psa_pose.cli import main
 
     raise SystemExit(main(arguments))
+
+
+def _run_script(script: str, arguments: list[str], folder: str, variables: dict[str, str]) -> None:
+    for number, name in ((1, 'stdout'), (2, 'stderr')):
+        os.dup2(os.open(f'{folder}/{name}', os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, 'rw'[n > 0]) for n in (0, 1, 2))
+    os.environ.clear()
+    os.environ.update(variables)
+    os.chdir(ROOT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    multiprocessing.set_start_method(None, force=True)
+    sys.argv = [script, *arguments]
+    given = variables.get('PYTHONPATH', '').split(os.pathsep)
+    sys.path[:1] = [str(Path(script).parent), *filter(None, given)]
+    try:
+        runpy.run_path(script, run_name='__main__')
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def run_script(
+    script: Path, arguments: list[str], timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """Run a script to its end in a process of its own, with this one's environment variables."""
+    with tempfile.TemporaryDirectory() as folder:
+        given = str(script), arguments, folder, dict(os.environ)
+        process: Any = CONTEXT.Process(target=_run_script, args=given)
+        process.start()
+        process.join(timeout)
+        alive = process.is_alive()
+        if alive:
+            process.kill()
+            process.join()
+        said = [Path(folder, name).read_text() for name in ('stdout', 'stderr')]
+    if alive:
+        raise subprocess.TimeoutExpired(str(script), timeout, *said)
+    return subprocess.CompletedProcess([str(script), *arguments], process.exitcode, *said)
 
 
 class Training:
