@@ -45,7 +45,7 @@ def prepare(folder: Path) -> Path:
         for path in (folder / 'configs').glob(pattern):
             with path.open('a') as file:
                 file.write(f'\n{lines}\n')
-    for name in ('tools', 'benchmarks', 'examples'):
+    for name in ('tools', 'benchmarks', 'examples', 'studies'):
         if (ROOT / name).is_dir():
             (folder / name).symlink_to(ROOT / name)
     command(folder, 'psa-pose', 'demo-data', 'data/demo', '--train', '24', '--val', '8')
