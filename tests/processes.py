@@ -39,15 +39,21 @@ def options(root: Path, *more: str) -> list[str]:
     ]
 
 
-def _run(arguments: list[str], log: str, environment: dict[str, str]) -> None:
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
+def _as_started(stdout: str, stderr: str) -> None:
+    """Make a fork what a process is that was just started in the checkout, its output in files."""
+    for number, path in ((1, stdout), (2, stderr)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    sys.stdin = os.fdopen(0)
     sys.stdout, sys.stderr = (os.fdopen(n, 'w', buffering=1) for n in (1, 2))
-    os.environ.update(environment)
     os.chdir(ROOT)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    multiprocessing.set_start_method(None, force=True)  # of workers: as in a process of its own
+    multiprocessing.set_start_method(None, force=True)  # of workers
+
+
+def _run(arguments: list[str], log: str, environment: dict[str, str]) -> None:
+    _as_started(log, log)
+    os.environ.update(environment)
     import torch
 
     torch.set_num_threads(1)
@@ -57,15 +63,9 @@ def _run(arguments: list[str], log: str, environment: dict[str, str]) -> None:
 
 
 def _run_script(script: str, arguments: list[str], folder: str, variables: dict[str, str]) -> None:
-    for number, name in ((1, 'stdout'), (2, 'stderr')):
-        os.dup2(os.open(f'{folder}/{name}', os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, 'rw'[n > 0]) for n in (0, 1, 2))
+    _as_started(f'{folder}/stdout', f'{folder}/stderr')
     os.environ.clear()
     os.environ.update(variables)
-    os.chdir(ROOT)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    multiprocessing.set_start_method(None, force=True)
     sys.argv = [script, *arguments]
     given = variables.get('PYTHONPATH', '').split(os.pathsep)
     sys.path[:1] = [str(Path(script).parent), *filter(None, given)]

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from psa_pose.datasets import PoseDataLoader, TopdownDataset
 from psa_pose.engine import build
+from psa_pose.engine.environment import cores
 from psa_pose.engine.module import PoseModule
 from psa_pose.engine.ranks import Ranks
 from psa_pose.engine.step import step_options
@@ -54,7 +55,7 @@ def benchmark(cfg: Config, seconds: float = 60, json_file: Path | None = None) -
     found['step'], _ = _training(module, _trainer(cfg), _Again(one_batch), seconds / 4)
     found['transfer_ms'] = _transfer_ms(one_batch, module.device)
     found['training'], found['waiting'] = _training(module, _trainer(cfg), loader, seconds / 4)
-    found['num_workers'], found['cores'] = loader.num_workers, len(os.sched_getaffinity(0))
+    found['num_workers'], found['cores'] = loader.num_workers, cores()
     found['bound'], advice = _bound(found)
     _show(found, advice, str(module.step))
     if json_file:

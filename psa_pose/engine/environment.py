@@ -35,7 +35,7 @@ def environment() -> dict[str, Any]:
         'folder': os.getcwd(),
         'host': socket.gethostname(),
         'system': platform.platform(),
-        'cpu': f'{_cpu_name()}, {_cores()} cores',
+        'cpu': f'{_cpu_name()}, {cores()} cores',
         'gpus': [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         'versions': {
             'psa-pose': psa_pose.__version__,
@@ -71,8 +71,9 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _cores() -> int:
-    if hasattr(os, 'sched_getaffinity'):  # what a scheduler gave, not what the machine has
+def cores() -> int:
+    """Of this process: what a scheduler gave, not what the machine has."""
+    if hasattr(os, 'sched_getaffinity'):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 

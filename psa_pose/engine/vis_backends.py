@@ -1,6 +1,5 @@
 """Where curves and pictures go: TensorBoard, and what `vis_backends` adds, in MMPose's words."""
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from lightning.pytorch.loggers import Logger
 from mmengine.config import Config
 
 from psa_pose.engine.event_log import EventLog
-from psa_pose.engine.record_files import write_json
+from psa_pose.engine.record_files import read_object, write_json
 from psa_pose.engine.trackers import Local, MLflow, Tracker, Wandb
 from psa_pose.errors import ConfigError, nearest
 from psa_pose.registry import check_arguments, known_keys
@@ -85,11 +84,8 @@ def _entries(cfg: Config) -> list[tuple[str, Any]]:
 
 
 def _ids(work_dir: Path) -> dict[str, str]:
-    try:
-        content = json.loads((work_dir / TRACKERS).read_text())
-    except (OSError, ValueError):
-        return {}  # a new run there, and curves in two parts: no reason to stop
-    return content if isinstance(content, dict) else {}
+    """None where they cannot be read: a new run there, curves in two parts, no reason to stop."""
+    return read_object(work_dir / TRACKERS)
 
 
 @contextmanager

@@ -9,26 +9,16 @@ from typing import Any
 import pytest
 
 from psa_pose.cli import main
+from tests import processes
 from tests.conftest import ROOT
 
 CONFIG = ROOT / 'configs/demo/hrnet_tiny_psa_p_128x96.py'
 
 
 def options(root: Path, *more: str) -> list[str]:
-    return [
-        '--cfg-options',
-        f'train_dataloader.dataset.data_root={root}',
-        f'val_dataloader.dataset.data_root={root}',
-        'train_dataloader.batch_size=8',
-        'train_dataloader.num_workers=0',
-        'val_dataloader.num_workers=0',
-        'train_cfg.max_epochs=2',
-        'train_cfg.val_interval=1',
-        'default_hooks.logger.interval=1',
-        'trainer.enable_progress_bar=False',
-        'trainer.num_sanity_val_steps=0',
-        *more,
-    ]
+    """Two epochs, each evaluated."""
+    short = 'train_cfg.max_epochs=2', 'train_cfg.val_interval=1'
+    return processes.options(root, *short, 'trainer.enable_progress_bar=False', *more)
 
 
 @pytest.fixture(scope='session')

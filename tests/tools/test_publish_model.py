@@ -11,22 +11,14 @@ import pytest
 import torch
 
 from psa_pose.cli import main
+from tests import processes
 from tests.conftest import RunTool
 
 CONFIG = 'configs/demo/hrnet_tiny_psa_p_128x96.py'
 
 
 def options(root: Path) -> list[str]:
-    return [
-        '--cfg-options',
-        f'train_dataloader.dataset.data_root={root}',
-        f'val_dataloader.dataset.data_root={root}',
-        'train_dataloader.batch_size=8',
-        'train_dataloader.num_workers=0',
-        'val_dataloader.num_workers=0',
-        'train_cfg.max_epochs=3',
-        'train_cfg.val_interval=3',
-    ]
+    return processes.options(root, 'train_cfg.max_epochs=3', 'train_cfg.val_interval=3')
 
 
 def ran(*arguments: object) -> str:
