@@ -30,7 +30,8 @@ def provenance(cell: Cell, known: dict[str, dict[str, str]] | None = None) -> di
 
     Returns:
         `config`, every value by its path; `code`, a digest a file; `data`, a digest of the persons
-        of each split; `torch`; `step`, its precision and the like. For people: `commit`, `machine`.
+        of each split; `weights`, a digest of each file that training starts from; `torch`; `step`,
+        its precision and the like. For people: `commit`, `machine`.
     """
     known = {} if known is None else known
     asked = repr([cell.config[f'{name}_dataloader'].get('dataset') for name in ('train', 'val')])
@@ -40,6 +41,7 @@ def provenance(cell: Cell, known: dict[str, dict[str, str]] | None = None) -> di
         'config': _flat(cell.config.to_dict()),
         'code': code_digests(),
         'data': known[asked],
+        'weights': _weights(cell.config),
         'torch': torch.__version__,
         'step': str(step_options(cell.config)),
         'commit': commit() or 'unknown',
@@ -59,7 +61,7 @@ def code_digests() -> dict[str, str]:
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What two provenances differ in, a line each."""
     lines = []
-    for key in ('config', 'data', 'torch', 'step', 'code'):
+    for key in ('config', 'data', 'weights', 'torch', 'step', 'code'):
         then, today = (_named(key, found.get(key)) for found in (before, now))
         for name in sorted({*then, *today}):
             if then.get(name) != today.get(name):
@@ -88,6 +90,8 @@ def machine() -> str:
 
 
 def _named(key: str, value: Any) -> dict[str, Any]:
+    if value is None:  # cells of older versions do not say it
+        return {}
     if not isinstance(value, Mapping):
         return {key: value}
     return {f'{key} {name}': part for name, part in value.items()}
@@ -109,6 +113,13 @@ def _dataset(cell: Cell, name: str) -> str:
     dataset = build.build_dataset(cell.config, f'{name}_dataloader')
     digest = _digest(dataset.fingerprint())
     return f'{len(dataset)} persons of {dataset.ann_file}, boxes: {dataset.boxes}, {digest}'
+
+
+def _weights(cfg: Mapping[str, Any]) -> dict[str, str]:
+    """By path: what a file of that name holds may be another training's tomorrow."""
+    init_cfg = cfg['model']['backbone'].get('init_cfg') or {}
+    files = [Path(str(name)) for name in (cfg.get('load_from'), init_cfg.get('checkpoint')) if name]
+    return {str(file): _digest(file.read_bytes()) for file in files if file.is_file()}
 
 
 def _digest(content: str | bytes) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from psa_pose.ablation import read_study, timing
-from psa_pose.ablation.provenance import differences
+from psa_pose.ablation.provenance import differences, provenance
 from psa_pose.ablation.timing import steps_in
 from psa_pose.cli import main
 from psa_pose.datasets.synthetic import render_dataset
@@ -261,6 +261,17 @@ class TestMixed:
         for file in ('done.json', 'started.json'):
             (study / 'run/none/seed0' / file).unlink()
         self.refused(study, capsys, 'the cell none/seed0 was begun otherwise', ': nothing, now ')
+
+    def test_a_start_from_other_weights_of_the_same_name(self, study, tmp_path):
+        start = tmp_path / 'start.pth'
+        start.write_bytes(b'one training')
+        change(study, 'options = {', f"options = {{'load_from': '{start}',")
+        cell = read_study(study / 'study.py').cells()[0]
+        before = provenance(cell)
+        assert differences(before, provenance(cell)) == []
+        start.write_bytes(b'another training')
+        (line,) = differences(before, provenance(cell))
+        assert line.startswith(f'weights {start}: ')
 
     def test_allowed_and_said(self, study, capsys):
         for cell in CELLS[:2]:
