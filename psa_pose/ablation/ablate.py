@@ -15,12 +15,14 @@ from psa_pose.ablation.provenance import differences, mixed_error, provenance
 from psa_pose.ablation.runner import Runner, devices, leave_with_parent
 from psa_pose.ablation.study import Cell, Study, read_study
 from psa_pose.ablation.summary import Summary, summarise
-from psa_pose.ablation.tables import as_csv, as_html, as_json, as_text
+from psa_pose.ablation.tables import as_csv, as_html, as_json, as_markdown, as_text
 from psa_pose.ablation.timing import measure_steps, step_times, steps_in
 from psa_pose.engine import build
 from psa_pose.engine.record_files import write_text
 from psa_pose.engine.signals import LAUNCHED
 from psa_pose.errors import ConfigError, ResultError, nearest
+
+_WIDE = 400  # characters, more than any table takes: a file's lines need not be broken
 
 
 def ablate(
@@ -150,17 +152,18 @@ def _mixed(cells: Sequence[Cell], folder: Path, allowed: bool) -> dict[str, list
 
 def _write(summary: Summary, folder: Path) -> None:
     lines = (*summary.sentences, '', *summary.about)
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    console = Console(width=None if sys.stdout.isatty() else _WIDE)
     console.print(as_text(summary))
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     folder.mkdir(parents=True, exist_ok=True)
-    paper = Console(width=200, record=True, quiet=True)
+    paper = Console(width=_WIDE, record=True, quiet=True)
     paper.print(as_text(summary))
     write_text(folder / 'table.txt', '\n'.join([paper.export_text().rstrip(), *lines, '']))
     plot = accuracy_against_cost(summary)
     write_text(folder / 'plot.svg', plot)
+    write_text(folder / 'table.md', as_markdown(summary, 'plot.svg'))
     write_text(folder / 'table.csv', as_csv(summary))
     write_text(folder / 'table.html', as_html(summary, plot))
     write_text(folder / 'table.json', as_json(summary))
-    print(f'tables    {folder}/table.txt, .csv, .html, .json; plot.svg')
+    print(f'tables    {folder}/table.txt, .md, .csv, .html, .json; plot.svg')

@@ -39,7 +39,7 @@ def resampler(metric: PoseMetric, name: str) -> Resampler | None:
 
     Args:
         metric: with the predictions of an evaluation.
-        name: of AP, AP50, AP75 or PCK, with its prefix where it has one.
+        name: of AP, AP50, AP75, PCK, tPCK or PCKh, with its prefix where it has one.
     """
     for part, names in metric.parts({n: n for n in metric.names}):
         for own, shown in names.items():
@@ -47,8 +47,8 @@ def resampler(metric: PoseMetric, name: str) -> Resampler | None:
                 continue
             if isinstance(part, CocoMetric) and own in _THRESHOLDS:
                 return _average_precision(part, _THRESHOLDS[own])
-            if isinstance(part, PCKAccuracy) and own == 'PCK':
-                return _pck(part)
+            if isinstance(part, PCKAccuracy):
+                return _pck(part, part.norm_items[part.names.index(own)])
     return None
 
 
@@ -129,9 +129,9 @@ def _matched(metric: CocoMetric) -> COCOeval:
     return evaluator
 
 
-def _pck(metric: PCKAccuracy) -> Resampler:
-    """PCK: the mean over keypoints of the share that is right."""
-    scaled, counted = normalised(metric.distances(), metric.labelled, metric.sizes['bbox'])
+def _pck(metric: PCKAccuracy, item: str) -> Resampler:
+    """PCK by the size `item`: the mean over keypoints of the share that is right."""
+    scaled, counted = normalised(metric.distances(), metric.labelled, metric.sizes[item])
     ids = np.unique(metric.dataset.persons.image_id)
     image = np.searchsorted(ids, metric.dataset.persons.image_id)
     right, labelled = (np.zeros((len(ids), counted.shape[1])) for _ in range(2))

@@ -65,8 +65,8 @@ class Study:
         title: for tables and plots.
         budget: 'epochs', 'steps' or 'minutes', and how many of them.
         metric: the number that decides.
-        less_is_better: of that number.
         also: numbers that the table shows beside it.
+        less_is_better: those of them that are errors.
         baseline: the arm that step times are shown against.
         baselines: by arm the one that its numbers are compared with; a baseline is its own.
         seeds: of every arm.
@@ -78,8 +78,8 @@ class Study:
     title: str
     budget: tuple[str, float]
     metric: str
-    less_is_better: bool
     also: tuple[str, ...]
+    less_is_better: frozenset[str]
     baseline: str
     baselines: Mapping[str, str]
     seeds: tuple[int, ...]
@@ -98,6 +98,11 @@ class Study:
             for seed in self.seeds
             for arm, levels in self.arms.items()
         ]
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The numbers that are compared; the first one decides."""
+        return (self.metric, *self.also)
 
     def digests(self) -> dict[str, str]:
         """Of the arms' configs, whatever the seed and the budget."""
@@ -144,6 +149,8 @@ def read_study(file: str | Path) -> Study:
     base = _base(given['base'], path)
     set_options(base, mapping(given['options'], f'study {path}: options'))
     factors = read_factors(mapping(given['factors'], f'study {path}: factors'), f'study {path}')
+    metric = str(given['metric'])
+    also = (given['also'],) if isinstance(given['also'], str) else tuple(given['also'])
     arms, configs, same = make_arms(base, factors, f'study {path}')
     baseline, by_arm = baselines(given['baseline'], factors, arms, same, f'study {path}')
     return Study(
@@ -152,9 +159,9 @@ def read_study(file: str | Path) -> Study:
         budget=read_budget(
             mapping(given['budget'], f'study {path}: budget'), f'study {path}: budget'
         ),
-        metric=str(given['metric']),
-        less_is_better=_less_is_better(given['rule'], str(given['metric']), path),
-        also=(given['also'],) if isinstance(given['also'], str) else tuple(given['also']),
+        metric=metric,
+        also=also,
+        less_is_better=_less_is_better(given['rule'], metric, also, path),
         baseline=baseline,
         baselines=by_arm,
         seeds=_seeds(given['seeds'], path),
@@ -173,10 +180,13 @@ def _base(name: Any, study: Path) -> Config:
     return cfg
 
 
-def _less_is_better(rule: Any, metric: str, study: Path) -> bool:
+def _less_is_better(rule: Any, metric: str, also: tuple[str, ...], study: Path) -> frozenset[str]:
     if rule not in (None, 'max', 'min'):
         raise ConfigError(f"study {study}: rule: expected 'max' or 'min', got {rule!r}")
-    return rule == 'min' or (rule is None and metric.rpartition('/')[2] in LESS_IS_BETTER)
+    errors = {name for name in (metric, *also) if name.rpartition('/')[2] in LESS_IS_BETTER}
+    if rule:
+        errors = errors - {metric} | ({metric} if rule == 'min' else set())
+    return frozenset(errors)
 
 
 def _seeds(given: Any, path: Path) -> tuple[int, ...]:

@@ -22,8 +22,8 @@ class Row:
 
     Attributes:
         values: of each number by seed.
-        gain: the deciding number's difference to the baseline; None for the baseline and for an arm
-            that shares no finished seed with it.
+        gains: differences to the baseline, of the deciding number and of those shown beside it;
+            empty for the baseline and for an arm that shares no finished seed with it.
         parameters: of its model.
         step: milliseconds of a training step, and the ratio to the baseline's; None where steps
             were not timed.
@@ -34,7 +34,7 @@ class Row:
     arm: str
     levels: Mapping[str, Any]
     values: Mapping[str, Mapping[int, float]]
-    gain: Difference | None
+    gains: Mapping[str, Difference]
     parameters: int | None
     step: tuple[float, float] | None
     failed: tuple[int, ...]
@@ -63,10 +63,9 @@ class Summary:
     @property
     def sentences(self) -> list[str]:
         """What may be said of each arm, in plain words."""
-        name = self.study.metric
-        less = self.study.less_is_better
-        base = self.study.baselines
-        gains = [(row.arm, row.gain) for row in self.rows if row.gain]
+        name, base = self.study.metric, self.study.baselines
+        less = name in self.study.less_is_better
+        gains = [(row.arm, row.gains[name]) for row in self.rows if name in row.gains]
         lines = [sentence((arm, base[arm]), name, gain, less) for arm, gain in gains]
         count = sum(gain.seed_interval is not None for _, gain in gains)
         if count > 1:
@@ -103,16 +102,11 @@ def summarise(
     for cell in cells:
         by_arm[cell.arm].append(cell)
     draws = _draws(study, folder, [c for c in cells if c.name in ready])
+    shown = [name for name in study.shown if name in metrics]
     rows = []
     for arm, own in by_arm.items():
         values = {name: _values(own, ready, name) for name in metrics}
-        baseline = study.baselines[arm]
-        base = _values(by_arm[baseline], ready, study.metric)
-        shared = set(values.get(study.metric, {})) & set(base)
-        gain = None
-        if arm != baseline and shared:
-            pairs = {s: draws[arm, s] - draws[baseline, s] for s in shared} if draws else None
-            gain = difference(values[study.metric], base, pairs)
+        gains = _gains(shown, own, by_arm[study.baselines[arm]], ready, draws)
         finished_here = [ready[c.name] for c in own if c.name in ready]
         failed = tuple(c.seed for c in own if (folder / c.name / FAILED).exists())
         time = times[0].get(arm)
@@ -121,7 +115,7 @@ def summarise(
                 arm=arm,
                 levels=study.arms[arm],
                 values=values,
-                gain=gain,
+                gains=gains,
                 parameters=finished_here[0]['parameters'] if finished_here else None,
                 step=(time['seconds'] * 1e3, time['ratio']) if time else None,
                 failed=failed,
@@ -149,25 +143,50 @@ def _values(
     return {c.seed: float(ready[c.name]['metrics'][name]) for c in cells if c.name in ready}
 
 
-def _draws(study: Study, folder: Path, cells: list[Cell]) -> dict[tuple[str, int], np.ndarray]:
-    """The deciding number of each finished cell on resampled images; empty where it has none."""
-    found: dict[tuple[str, int], np.ndarray] = {}
-    images: np.ndarray | None = None
+def _gains(
+    names: list[str],
+    arm: list[Cell],
+    baseline: list[Cell],
+    ready: Mapping[str, Mapping[str, Any]],
+    draws: Mapping[tuple[str, str], np.ndarray],
+) -> dict[str, Difference]:
+    """Over the seeds that both have; none for the baseline itself."""
+    of_seed = {cell.seed: cell for cell in baseline if cell.name in ready}
+    pairs = [(c, of_seed[c.seed]) for c in arm if c.name in ready and c.seed in of_seed]
+    if not pairs or arm is baseline:
+        return {}
+    gains = {}
+    for name in names:
+        ours, theirs = (_values([pair[i] for pair in pairs], ready, name) for i in (0, 1))
+        more = None
+        if all((name, cell.name) in draws for pair in pairs for cell in pair):
+            more = {c.seed: draws[name, c.name] - draws[name, base.name] for c, base in pairs}
+        gains[name] = difference(ours, theirs, more)
+    return gains
+
+
+def _draws(study: Study, folder: Path, cells: list[Cell]) -> dict[tuple[str, str], np.ndarray]:
+    """By number and finished cell the number on resampled images, where it can be had."""
+    found: dict[tuple[str, str], np.ndarray] = {}
+    images: dict[str, np.ndarray] = {}
     for cell in cells:
         dataset = build.build_dataset(cell.config, 'val_dataloader')
         metric = build.build_metric(cell.config, 'val_evaluator', dataset)
         load_predictions(metric, folder / cell.name / PREDICTIONS)
-        reader = resampler(metric, study.metric)
-        if reader is None:
-            return {}
-        if images is not None and not np.array_equal(images, reader.image_ids):
-            raise ResultError(f'{cell.name} was evaluated on other images than cells before it')
-        images = reader.image_ids
-        # With every image once it must be the very number; else it would be the wrong interval.
-        value = float(reader.values(np.ones((1, len(images))))[0])
-        if abs(value - (measured := metric.compute()[study.metric])) > 1e-6:
-            raise ResultError(f'{cell.name}: {value:.6f} resampled, but {measured:.6f} measured')
-        found[cell.arm, cell.seed] = resampled(reader)
+        readers = {name: resampler(metric, name) for name in study.shown}
+        measured = metric.compute()
+        for name, reader in readers.items():
+            if reader is None:
+                continue
+            ids = reader.image_ids
+            if not np.array_equal(images.setdefault(name, ids), ids):
+                raise ResultError(f'{cell.name} was evaluated on other images than cells before it')
+            # With every image once it must be the very number; else it would be the wrong interval.
+            value = float(reader.values(np.ones((1, len(ids))))[0])
+            if abs(value - measured[name]) > 1e-6:
+                numbers = f'{value:.6f} resampled, but {measured[name]:.6f} measured'
+                raise ResultError(f'{cell.name}: {name} {numbers}')
+            found[name, cell.name] = resampled(reader)
     return found
 
 

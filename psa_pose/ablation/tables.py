@@ -1,14 +1,17 @@
-"""A study's table as text, CSV, JSON and HTML."""
+"""A study's table as text, Markdown, CSV, JSON and HTML."""
 
 import csv
 import html
 import io
 import json
 import math
+from collections.abc import Sequence
+from typing import Any
 
 from rich.table import Table
 
 from psa_pose.ablation.statistics import Difference, interval_text, verdict
+from psa_pose.ablation.study import Study
 from psa_pose.ablation.summary import Row, Summary
 
 
@@ -27,31 +30,31 @@ def as_csv(summary: Summary) -> str:
     """Every number of every seed, a row a cell, and a row an arm with what was computed of them."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator='\n')
-    factors, name = list(summary.rows[0].levels), summary.study.metric
-    computed = [
-        f'{name} gain',
-        'low',
-        'high',
-        'seed low',
-        'seed high',
-        'verdict',
-        'step ms',
-        'step ratio',
-    ]
+    study, factors = summary.study, list(summary.rows[0].levels)
+    computed = [f'{name} {what}' for name in study.shown for what in _COMPUTED]
+    computed += ['step ms', 'step ratio']
     writer.writerow([*factors, 'seed', *summary.metrics, 'parameters', *computed])
     for row in summary.rows:
         levels = [row.levels[factor] for factor in factors]
-        for seed in sorted(row.values[name]):
+        for seed in sorted(row.values[study.metric]):
             numbers = [row.values[metric].get(seed, '') for metric in summary.metrics]
             writer.writerow([*levels, seed, *numbers, row.parameters, *[''] * len(computed)])
-        gain, nothing = row.gain, ('', '')
-        found = (gain.mean, *(gain.interval or nothing)) if gain else ('', '', '')
-        found += (gain and gain.seed_interval) or nothing
-        found += (verdict(gain, summary.study.less_is_better) if gain else '',)
         means = [row.mean(metric) for metric in summary.metrics]
-        last = (row.parameters, *found, *(row.step or nothing))
-        writer.writerow([*levels, 'mean', *means, *last])
+        found = [part for name in study.shown for part in _computed(row, name, study)]
+        writer.writerow([*levels, 'mean', *means, row.parameters, *found, *(row.step or ('', ''))])
     return file.getvalue()
+
+
+_COMPUTED = ('gain', 'low', 'high', 'seed low', 'seed high', 'verdict')
+
+
+def _computed(row: Row, name: str, study: Study) -> tuple[Any, ...]:
+    """The cells of `_COMPUTED`."""
+    gain, nothing = row.gains.get(name), ('', '')
+    if gain is None:
+        return ('',) * len(_COMPUTED)
+    judged = verdict(gain, name in study.less_is_better)
+    return (gain.mean, *(gain.interval or nothing), *(gain.seed_interval or nothing), judged)
 
 
 def as_json(summary: Summary) -> str:
@@ -61,7 +64,7 @@ def as_json(summary: Summary) -> str:
             'arm': row.arm,
             'levels': dict(row.levels),
             'values': {n: {str(s): v for s, v in by.items()} for n, by in row.values.items()},
-            'gain': row.gain and vars(row.gain),
+            'gains': {name: vars(gain) for name, gain in row.gains.items()},
             'parameters': row.parameters,
             'step': row.step,
             'failed': row.failed,
@@ -105,42 +108,80 @@ def as_html(summary: Summary, plot: str) -> str:
     return '\n'.join([*lines, '</ul></html>', ''])
 
 
+def as_markdown(summary: Summary, plot: str) -> str:
+    """For a page of documentation, or a pull request.
+
+    Args:
+        summary: of the study.
+        plot: the name of its file.
+    """
+    head, rows = _cells(summary)
+    lines = [f'# {summary.study.title}', '', _line(head)]
+    lines += [_line([':---', *['---:'] * (len(head) - 1)])]
+    lines += [_line(words) for words in rows]
+    lines += ['', *(f'- {text}' for text in summary.sentences)]
+    lines += ['', f'![Accuracy against the cost of a step]({plot})', '']
+    return '\n'.join([*lines, *(f'- {text}' for text in summary.about), ''])
+
+
+def _line(words: Sequence[str]) -> str:
+    return '| ' + ' | '.join(word.replace('|', r'\|') for word in words) + ' |'
+
+
 def _cells(summary: Summary) -> tuple[list[str], list[list[str]]]:
     """Titles and words of the table."""
     study = summary.study
     head = ['arm', study.metric, 'gain', '', '95 %, images and seeds', '95 %, seeds alone']
-    head += [*study.also, 'parameters', 'step', 'note']
-    rows = [_words(row, summary) for row in summary.rows]
+    for name in study.also:
+        head += [name, 'gain']
+    head += ['parameters', 'step', 'note']
+    rows = [_words(row, study) for row in summary.rows]
     if not any(words[-1] for words in rows):
         head.pop()
         rows = [words[:-1] for words in rows]
     return head, rows
 
 
-def _words(row: Row, summary: Summary) -> list[str]:
-    gain, study = row.gain, summary.study
+def _words(row: Row, study: Study) -> list[str]:
+    name = study.metric
+    gain = row.gains.get(name)
     notes = [f'seed {seed} failed' for seed in row.failed]
     notes += [f'seed {seed} not finished' for seed in row.missing]
+    also: list[str] = []
+    for other in study.also:
+        also += [_value(row, other), ' '.join(_gain(row, other, study))]
     return [
         row.arm,
-        _value(row, study.metric),
-        f'{gain.mean:+.4f}' if gain else '',
-        verdict(gain, study.less_is_better) if gain else '',
+        _value(row, name),
+        *_gain(row, name, study),
         *_intervals(gain),
-        *(_value(row, other) for other in study.also),
+        *also,
         f'{row.parameters / 1e6:.2f} M' if row.parameters else '',
         f'{row.step[0]:.0f} ms, {row.step[1]:.2f}x' if row.step else '',
         ', '.join(notes),
     ]
 
 
+def _gain(row: Row, name: str, study: Study) -> tuple[str, str]:
+    """The difference, and what may be said of it."""
+    gain = row.gains.get(name)
+    if gain is None:
+        return '', ''
+    decimals = _decimals(row.mean(name))
+    return f'{gain.mean:+.{decimals}f}', verdict(gain, name in study.less_is_better)
+
+
 def _value(row: Row, name: str) -> str:
     mean, spread = row.mean(name), row.spread(name)
     if math.isnan(mean):
         return ''
-    decimals = 4 if abs(mean) < 10 else 2  # a share, or pixels
+    decimals = _decimals(mean)
     text = f'{mean:.{decimals}f}'
     return text if math.isnan(spread) else f'{text} ± {spread:.{decimals}f}'
+
+
+def _decimals(value: float) -> int:
+    return 4 if abs(value) < 10 else 2  # a share, or pixels
 
 
 def _intervals(gain: Difference | None) -> list[str]:

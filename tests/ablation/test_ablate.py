@@ -126,8 +126,14 @@ class TestTables:
         gains = [pck[f'psa_parallel/seed{s}'] - pck[f'none/seed{s}'] for s in (0, 1)]
         mean = rows[-1]
         assert float(mean['PCK gain']) == pytest.approx(np.mean(gains))
-        assert float(mean['seed low']) < np.mean(gains) < float(mean['seed high'])
-        assert float(mean['low']) < float(mean['high'])
+        assert float(mean['PCK seed low']) < np.mean(gains) < float(mean['PCK seed high'])
+        assert float(mean['PCK low']) < float(mean['PCK high'])
+        epe = {cell: found['metrics']['EPE'] for cell, found in done.items()}
+        gain = np.mean([epe[f'psa_parallel/seed{s}'] - epe[f'none/seed{s}'] for s in (0, 1)])
+        assert float(mean['EPE gain']) == pytest.approx(gain)
+        assert mean['EPE low'] == ''  # it cannot be resampled
+        if mean['EPE verdict'] != 'within noise':
+            assert mean['EPE verdict'] == ('better' if gain < 0 else 'worse')
         assert float(mean['step ms']) > 0
         assert int(mean['parameters']) > int(rows[0]['parameters'])
 
@@ -137,6 +143,11 @@ class TestTables:
         assert ' against none, ' in text
         assert 'boxes: ground truth' in text
         assert 'persons of' in text
+        markdown = (run / 'table.md').read_text().splitlines()
+        table = [line for line in markdown if line.startswith('|')]
+        assert len(table) == 4
+        assert {line.count('|') for line in table} == {table[0].count('|')}
+        assert '](plot.svg)' in '\n'.join(markdown)
         page = (run / 'table.html').read_text()
         assert page.count('<svg') == 1
         assert 'A small study' in page

@@ -189,6 +189,11 @@ class TestRefused:
             read(tmp_path, **changes)
         assert words in str(error.value)
 
+    def test_what_is_an_error_is_better_when_less(self, tmp_path):
+        assert read(tmp_path, metric='EPE', also=['AP', 'x/NME']).less_is_better == {'EPE', 'x/NME'}
+        assert read(tmp_path, metric='EPE', rule='max', also='NME').less_is_better == {'NME'}
+        assert read(tmp_path, metric='loss', rule='min').less_is_better == {'loss'}
+
     def test_a_study_that_fails_to_run(self, tmp_path):
         path = tmp_path / 'study.py'
         path.write_text('base = 1 / 0\n')

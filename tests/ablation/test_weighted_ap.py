@@ -169,15 +169,20 @@ def gt_metric(folder, seed, cls, **options):
 
 
 @settings(max_examples=20)
-@given(seed=st.integers(0, 10**6), data=st.data())
-def test_pck_counts_the_persons_of_an_image_as_often_as_it_stands(tmp_path_factory, seed, data):
+@given(seed=st.integers(0, 10**6), data=st.data(), name=st.sampled_from(['PCK', 'tPCK']))
+def test_pck_counts_the_persons_of_an_image_as_often_as_it_stands(
+    tmp_path_factory, seed, data, name
+):
     metric = gt_metric(tmp_path_factory.mktemp('data'), seed, PCKAccuracy, thr=0.2)
-    found = resampler(metric, 'PCK')
+    metric.norm_items, metric.names = ('bbox', 'torso'), ('PCK', 'tPCK')  # hands have no torso
+    metric.sizes['torso'] = np.random.default_rng(seed).choice([0, 20, 90], len(metric.dataset))
+    sizes = metric.sizes['bbox' if name == 'PCK' else 'torso']
+    found = resampler(metric, name)
     size = len(found.image_ids)
     weights = data.draw(st.lists(st.integers(0, 3), min_size=size, max_size=size))
     times = np.array(weights)[np.searchsorted(found.image_ids, metric.dataset.persons.image_id)]
-    rows = np.repeat(np.arange(len(metric.dataset)), times)
-    share = metric.distances()[rows] / metric.sizes['bbox'][rows, None]
+    rows = np.repeat(np.arange(len(metric.dataset)), times * (sizes > 0))
+    share = metric.distances()[rows] / sizes[rows, None]
     labelled = metric.labelled[rows]
     shares = [np.mean(share[labelled[:, k], k] < 0.2) for k in range(K) if labelled[:, k].any()]
     expected = np.mean(shares) if shares else -1.0
