@@ -1,6 +1,6 @@
 # lspet_r18.py's network without attention (14 keypoints) learns COCO's people (17): as it is, and with PSA
 # put in, as the identity or with random gates.
-_base_ = ['./_base_/cpu.py', './_base_/r18.py']
+_base_ = './_base_/cpu.py'
 title = 'PSA put into a trained R18: from lspet to coco_mini, 128x96'
 base = 'configs/coco_mini/hrnet_tiny_psa_p_128x96.py'
 factors = dict(
@@ -21,6 +21,8 @@ seeds = (0, 1, 2, 3, 4)
 budget = dict(epochs=40)
 also = ('PCK',)
 options = {
+    'model.backbone': dict(type='ResNet', depth=18),
+    'model.head': dict(type='HeatmapHead'),
     'load_from': 'work_dirs/studies/lspet_r18/none/seed0/run/checkpoints/last.ckpt',
     'train_dataloader.dataset.pipeline': [
         dict(type='LoadImage'),
