@@ -1,5 +1,5 @@
-# lspet_r18.py's network without attention (14 keypoints) learns COCO's people (17): as it is, and with PSA
-# put in, as the identity or with random gates.
+# lspet_r18.py's network without attention (14 keypoints) learns COCO's people (17): as it is, and
+# with PSA put in, as the identity or with random gates.
 _base_ = './_base_/cpu.py'
 title = 'PSA put into a trained R18: from lspet to coco_mini, 128x96'
 base = 'configs/coco_mini/hrnet_tiny_psa_p_128x96.py'

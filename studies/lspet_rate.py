@@ -1,4 +1,4 @@
-# Which rate suits the networks of lspet_*.py, without any attention: chosen before these are compared.
+# The rate of lspet_*.py's networks, chosen without attention before anything is compared.
 _base_ = './_base_/cpu.py'
 title = 'Learning rate without attention: lspet, 128x96, from scratch'
 base = 'configs/lspet/hrnet_tiny_psa_p_128x96.py'

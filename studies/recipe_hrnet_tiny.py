@@ -1,5 +1,5 @@
-# Is there a setting in which PSA clearly beats the network without it, in the same time? Layout, the gates'
-# scale at the start, their learning rate and weight decay, and the stages that have them.
+# Is there a setting in which PSA clearly beats the network without it, in the same time? Layout,
+# the gates' scale at the start, their learning rate and weight decay, and the stages with PSA.
 _base_ = './lspet_hrnet_tiny.py'
 title = 'Recipes for PSA in HRNet-tiny on lspet, 128x96, equal time'
 _psa = 'model.backbone.attention'

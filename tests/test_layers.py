@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / 'psa_pose'
 LAYERS = [
-    {'errors'},
+    {'errors', 'files'},
     {'registry', 'structures'},
     {'codecs', 'datasets.transforms', 'models.attention'},
     {'datasets', 'models', 'evaluation'},

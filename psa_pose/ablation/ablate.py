@@ -18,9 +18,9 @@ from psa_pose.ablation.summary import Summary, summarise
 from psa_pose.ablation.tables import as_csv, as_html, as_json, as_markdown, as_text
 from psa_pose.ablation.timing import measure_steps, step_times, steps_in
 from psa_pose.engine import build
-from psa_pose.engine.record_files import write_text
 from psa_pose.engine.signals import LAUNCHED
 from psa_pose.errors import ConfigError, ResultError, nearest
+from psa_pose.files import write_text
 
 _WIDE = 400  # characters, more than any table takes: a file's lines need not be broken
 

@@ -11,9 +11,9 @@ from psa_pose.ablation.provenance import differences, mixed_error, provenance
 from psa_pose.ablation.study import Cell
 from psa_pose.engine.evaluate import evaluate
 from psa_pose.engine.ranks import Ranks
-from psa_pose.engine.record_files import write_json
 from psa_pose.engine.train import train
 from psa_pose.errors import ResultError
+from psa_pose.files import write_json
 
 STARTED, DONE, FAILED, PREDICTIONS = 'started.json', 'done.json', 'failed.json', 'predictions.npz'
 

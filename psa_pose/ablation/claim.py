@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from psa_pose.engine.record_files import write_json
+from psa_pose.files import write_json
 
 HEARTBEAT = 15.0  # seconds
 PATIENCE = 120.0

@@ -17,8 +17,8 @@ import torch
 from psa_pose.ablation.cell import FAILED, finished
 from psa_pose.ablation.claim import claimed
 from psa_pose.ablation.study import Cell
-from psa_pose.engine.record_files import write_json
 from psa_pose.engine.signals import LAUNCHED, SIGNALS
+from psa_pose.files import write_json
 
 POLL = 5.0  # seconds between two looks at cells that others work at
 

@@ -19,10 +19,10 @@ from psa_pose.ablation.provenance import code_digests, machine
 from psa_pose.ablation.study import Study
 from psa_pose.datasets import PoseDataLoader
 from psa_pose.engine import build
-from psa_pose.engine.record_files import write_json
 from psa_pose.engine.step import step_options
 from psa_pose.engine.train import make_optimizer, scaled_optimizer
 from psa_pose.errors import ResultError
+from psa_pose.files import write_json
 from psa_pose.structures import PoseBatch
 
 ROUNDS = 11  # of a step of each arm

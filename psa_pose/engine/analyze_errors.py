@@ -1,6 +1,5 @@
 """Error diagnosis of a results file: tables, JSON and plots."""
 
-import json
 from pathlib import Path
 
 from psa_pose.evaluation.diagnosis import (
@@ -11,6 +10,7 @@ from psa_pose.evaluation.diagnosis import (
     read_results,
 )
 from psa_pose.evaluation.diagnosis.tables import print_diagnosis
+from psa_pose.files import write_json
 from psa_pose.visualization.overlay import contact_sheet, save
 from psa_pose.visualization.worst import worst_panels
 
@@ -46,7 +46,7 @@ def analyze_errors(
 
         out.mkdir(parents=True, exist_ok=True)
         content = {'results': str(results), **diagnosis.to_json()}
-        (out / 'diagnosis.json').write_text(json.dumps(content, indent=1) + '\n')
+        write_json(out / 'diagnosis.json', content)
         written = [out / 'diagnosis.json', *plot_diagnosis(diagnosis, out)]
         if images:
             captions, panels = zip(

@@ -1,6 +1,5 @@
 """How fast a config trains on this machine, and what bounds it, in about a minute."""
 
-import json
 import math
 import os
 import time
@@ -23,6 +22,7 @@ from psa_pose.engine.ranks import Ranks
 from psa_pose.engine.step import step_options
 from psa_pose.engine.train import make_optimizer, scaled_optimizer
 from psa_pose.engine.trainer import build_trainer
+from psa_pose.files import write_json
 from psa_pose.structures import PoseBatch
 
 WARM_UP = 3  # batches: compiling, the first allocations, workers that start
@@ -59,7 +59,7 @@ def benchmark(cfg: Config, seconds: float = 60, json_file: Path | None = None) -
     found['bound'], advice = _bound(found)
     _show(found, advice, str(module.step))
     if json_file:
-        json_file.write_text(json.dumps(found, indent=1) + '\n')
+        write_json(json_file, found)
     return found
 
 

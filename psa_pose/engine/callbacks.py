@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -126,6 +126,49 @@ class TrainLog(L.Callback):
     @rank_zero_only
     def _say(self, line: str) -> None:
         print(line, file=sys.stdout, flush=True)
+
+
+class EvaluationLog(L.Callback):
+    """How far an evaluation is, every `SECONDS`: lines for a stream that is no terminal."""
+
+    SECONDS = 30.0
+
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.started = self.said = time.perf_counter()
+
+    def on_test_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.started = self.said = time.perf_counter()
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        out: Any,
+        batch: Any,
+        i: int,
+        _: int = 0,
+    ) -> None:
+        self._say(i + 1, trainer.num_val_batches)
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        out: Any,
+        batch: Any,
+        i: int,
+        _: int = 0,
+    ) -> None:
+        self._say(i + 1, trainer.num_test_batches)
+
+    @rank_zero_only
+    def _say(self, done: int, batches: Sequence[int | float]) -> None:
+        now = time.perf_counter()
+        if now - self.said < self.SECONDS or done == (total := sum(batches)):
+            return
+        left = timedelta(seconds=round((now - self.started) / done * (total - done)))
+        print(f'evaluated {done} of {total} batches  ETA {left}', flush=True)
+        self.said = now
 
 
 class ProgressBar(TQDMProgressBar):

@@ -7,6 +7,7 @@ from typing import Any
 from psa_pose.engine.config import config_roots, load_config
 from psa_pose.engine.info import config_cost
 from psa_pose.evaluation.references import MPII_REFERENCES, REFERENCES, model_of
+from psa_pose.files import write_text
 
 # Measured here, on what the result says; a row enters with the run that shows it (docs/results.md).
 MEASURED = {
@@ -46,7 +47,7 @@ def make_table() -> str:
 
 def write_table(path: Path) -> None:
     """Write the page."""
-    path.write_text(make_table(), encoding='utf-8')
+    write_text(path, make_table())
 
 
 def table_row(name: str) -> str:

@@ -1,6 +1,5 @@
 """Evaluating a checkpoint: tables, predictions, pictures."""
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from psa_pose.errors import ConfigError
 from psa_pose.evaluation import CocoMetric
 from psa_pose.evaluation.references import comparison, model_of
 from psa_pose.evaluation.report import print_tables
+from psa_pose.files import write_json
 from psa_pose.models.checkpoints import load_checkpoint
 from psa_pose.visualization.results import draw_results
 
@@ -81,7 +81,7 @@ def test(
             unwritten = f', and {metrics_file} is not written' if metrics_file else ''
             print(f'metrics   none: {metric.dataset.ann_file} has no annotations{unwritten}')
         if metrics_file and metric.has_truth:
-            _write_json(metrics_file, module.metrics)
+            write_json(metrics_file, module.metrics)
         if out:
             metric.write_results(out)
             print(f'results   {out}')
@@ -200,8 +200,3 @@ def print_results(cfg: Config, module: PoseModule) -> None:
                 print(f'reference {line}')
     for warning in warnings:
         print(f'warning   {warning}')
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1 if isinstance(content, dict) else None) + '\n')

@@ -1,6 +1,5 @@
 """`psa-pose info`: what the models of configs cost, as a table for people and as JSON."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from psa_pose.engine.build import build_model, keypoint_info, section
 from psa_pose.engine.config import load_config
 from psa_pose.engine.paper_table import paper_costs, paper_table
 from psa_pose.errors import ConfigError, DataError
+from psa_pose.files import write_json
 from psa_pose.models.cost import PARTS, measure
 from psa_pose.structures import KeypointInfo
 
@@ -60,7 +60,7 @@ def info(
         show(paper_table(printed))
     if json_file:
         json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps({'configs': records, 'paper': printed}, indent=2) + '\n')
+        write_json(json_file, {'configs': records, 'paper': printed})
 
 
 def config_cost(

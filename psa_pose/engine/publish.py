@@ -1,8 +1,8 @@
 """A checkpoint made ready for others: weights alone, a model card, a checksum in the name."""
 
 import hashlib
+import io
 import json
-import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +18,7 @@ from psa_pose.engine.config import load_config
 from psa_pose.engine.environment import commit
 from psa_pose.engine.model_card import as_markdown, mmpose_dataset_meta
 from psa_pose.errors import CheckpointError, ConfigError, DataError
+from psa_pose.files import write_bytes, write_text
 from psa_pose.models.checkpoints.formats import CARD, Weights, recognise
 from psa_pose.models.checkpoints.read import read_checkpoint
 from psa_pose.structures import COCO_KEYPOINTS, KeypointInfo, guess_sigmas
@@ -63,24 +64,20 @@ def publish(
     state = {name: value.detach().clone().contiguous() for name, value in weights.state.items()}
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f'{out.stem}.partial')
-    try:
-        if file_format == 'safetensors':
-            from safetensors.torch import save
+    if file_format == 'safetensors':
+        from safetensors.torch import save
 
-            partial.write_bytes(save(state, {'format': 'pt', CARD: json.dumps(card)}))
-        else:
-            meta: dict[str, Any] = {CARD: card}
-            if file_format == 'mmpose':
-                meta['dataset_meta'] = mmpose_dataset_meta(_keypoints(weights, cfg, checkpoint))
-            torch.save({'meta': meta, 'state_dict': state}, partial)
-        digest = hashlib.sha256(partial.read_bytes()).hexdigest()[:8]
-        suffix = '.safetensors' if file_format == 'safetensors' else '.pth'
-        published = out.with_name(f'{out.stem}-{digest}{suffix}')
-        os.replace(partial, published)
-    finally:
-        partial.unlink(missing_ok=True)
-    published.with_suffix('.md').write_text(as_markdown(published.name, card))
+        suffix, data = '.safetensors', save(state, {'format': 'pt', CARD: json.dumps(card)})
+    else:
+        meta: dict[str, Any] = {CARD: card}
+        if file_format == 'mmpose':
+            meta['dataset_meta'] = mmpose_dataset_meta(_keypoints(weights, cfg, checkpoint))
+        file = io.BytesIO()
+        torch.save({'meta': meta, 'state_dict': state}, file)
+        suffix, data = '.pth', file.getvalue()
+    published = out.with_name(f'{out.stem}-{hashlib.sha256(data).hexdigest()[:8]}{suffix}')
+    write_bytes(published, data)
+    write_text(published.with_suffix('.md'), as_markdown(published.name, card))
     size = published.stat().st_size / 1e6
     print(f'published {published}: {size:.1f} MB of {checkpoint.stat().st_size / 1e6:.1f} MB')
     print(f'card      {published.with_suffix(".md")}')

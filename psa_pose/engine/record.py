@@ -24,7 +24,8 @@ from mmengine.config import Config
 from psa_pose.engine.environment import environment, now
 from psa_pose.engine.module import PoseModule
 from psa_pose.engine.nonfinite import NonFiniteGuard
-from psa_pose.engine.record_files import read_history, read_object, write_json, write_text
+from psa_pose.engine.record_files import read_history, read_object
+from psa_pose.files import write_json, write_text
 
 SHARE = 0.01
 """Of a run's time that writing predictions may take; those of the last evaluation always are."""

@@ -1,27 +1,9 @@
-"""The files of a run's record, written and read; light to import, as reports do."""
+"""The files of a run's record, read; light to import, as reports do."""
 
 import json
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-
-def write_json(path: Path, content: Any) -> None:
-    """See `write_text`."""
-    write_text(path, json.dumps(content, indent=1) + '\n')
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file beside its place and rename it, so that it is never there in part."""
-    partial = path.with_name(f'{path.name}.partial')
-    try:
-        partial.write_text(text, encoding='utf-8')
-        os.replace(partial, path)
-    except OSError:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
 
 
 def read_object(path: Path) -> dict[str, Any]:

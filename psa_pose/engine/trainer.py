@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from mmengine.config import Config
 
 from psa_pose.engine.build import truth, whole_number
-from psa_pose.engine.callbacks import ProgressBar, SkipReport
+from psa_pose.engine.callbacks import EvaluationLog, ProgressBar, SkipReport
 from psa_pose.engine.checkpoint_io import SAVE_ERROR_POLICIES, AtomicCheckpointIO
 from psa_pose.engine.checkpointing import BestCheckpoint, RotatingCheckpoint
 from psa_pose.engine.memory import keep_large_blocks
@@ -118,8 +118,8 @@ def build_trainer(
     train_cfg = known_keys(
         cfg.get('train_cfg'), ('max_epochs', 'val_interval', 'max_nonfinite'), 'train_cfg'
     )
-    if not plain:
-        options['callbacks'] = [*options.get('callbacks', []), ProgressBar(refresh_rate=5)]
+    progress = EvaluationLog() if plain else ProgressBar(refresh_rate=5)
+    options['callbacks'] = [*options.get('callbacks', []), progress]
     arguments = {
         'max_epochs': whole_number(train_cfg.get('max_epochs', 210), 'train_cfg.max_epochs'),
         'check_val_every_n_epoch': whole_number(

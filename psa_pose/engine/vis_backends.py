@@ -10,9 +10,10 @@ from lightning.pytorch.loggers import Logger
 from mmengine.config import Config
 
 from psa_pose.engine.event_log import EventLog
-from psa_pose.engine.record_files import read_object, write_json
+from psa_pose.engine.record_files import read_object
 from psa_pose.engine.trackers import Local, MLflow, Tracker, Wandb
 from psa_pose.errors import ConfigError, nearest
+from psa_pose.files import write_json
 from psa_pose.registry import check_arguments, known_keys
 
 TRACKERS = 'trackers.json'

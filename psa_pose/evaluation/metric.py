@@ -1,6 +1,5 @@
 """What all metrics share: predictions of a dataset's persons, collected batch by batch."""
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from psa_pose.errors import ResultError
+from psa_pose.files import write_json
 
 if TYPE_CHECKING:
     from psa_pose.datasets import TopdownDataset
@@ -69,7 +69,7 @@ class PoseMetric(ABC):
     def write_results(self, path: Path) -> None:
         """Write `results` as JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.results()) + '\n')
+        write_json(path, self.results(), indent=None)
 
     def tables(self, numbers: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
         """Title and numbers of each table that people are shown; `numbers` from `compute`."""

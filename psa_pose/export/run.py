@@ -1,6 +1,5 @@
 """From a config and a checkpoint to a file that runs elsewhere."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from psa_pose.export.latency import latencies
 from psa_pose.export.layers import Exported
 from psa_pose.export.metadata import describe
 from psa_pose.export.samples import sample_crops
+from psa_pose.files import replaced
 from psa_pose.inference.keypoints import model_keypoints
 from psa_pose.models.checkpoints import load_checkpoint
 from psa_pose.models.checkpoints.fetch import local_file
@@ -69,8 +69,7 @@ def export_model(
     crops, source = sample_crops(cfg, max(BATCHES))
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f'{out.stem}.partial{out.suffix}')
-    try:
+    with replaced(out) as partial:
         write(graph, crops, partial, describe(cfg, graph, path, licence))
         exported = read(partial)
         if checked:
@@ -80,9 +79,6 @@ def export_model(
                 f'latency   batch {size}: {original:.1f} ms here, {exports:.1f} ms exported: '
                 f'{ratio:.2f}x'
             )
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
     print(f'exported  {out}: {out.stat().st_size / 1e6:.1f} MB')
     return out
 

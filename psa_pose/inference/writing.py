@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from psa_pose.errors import ConfigError
+from psa_pose.files import replaced
 from psa_pose.inference.frames import Frame, Source
 from psa_pose.inference.result import PoseResult
 from psa_pose.structures import KeypointInfo
@@ -118,8 +119,9 @@ class PictureWriter(_Writer):
         file = self.files[frame.source]
         if frame.source.fps is None:
             file.parent.mkdir(parents=True, exist_ok=True)
-            if not cv2.imwrite(str(file), drawn):
-                raise OSError(f'cannot write {file}')
+            with replaced(file) as partial:
+                if not cv2.imwrite(str(partial), drawn):
+                    raise OSError(f'cannot write {file}')
             self.pictures += 1
             return
         if self._video is None or self._video[0] is not frame.source:

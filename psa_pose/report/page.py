@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from psa_pose.engine.record_files import write_text
 from psa_pose.errors import ConfigError
+from psa_pose.files import write_text
 from psa_pose.report import about, errors, sections
 from psa_pose.report.compare import comparison
 from psa_pose.report.examples import chosen, gallery, picture

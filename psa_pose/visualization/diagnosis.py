@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psa_pose.evaluation.diagnosis.diagnose import OUTCOMES, Diagnosis
+from psa_pose.files import replaced
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +35,8 @@ def plot_diagnosis(diagnosis: Diagnosis, folder: Path) -> list[Path]:
     written = []
     for name, draw in (('keypoints', _keypoints), ('cured', _cured), ('groups', _groups)):
         figure = draw(diagnosis)
-        figure.savefig(folder / f'{name}.png', dpi=130)
+        with replaced(folder / f'{name}.png') as partial:
+            figure.savefig(partial, dpi=130)
         written.append(folder / f'{name}.png')
     return written
 

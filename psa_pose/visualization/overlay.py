@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from psa_pose.errors import ConfigError
+from psa_pose.files import write_bytes
 
 # Perceptually uniform and the same to colour-blind eyes (Nunez, Anderton, Renslow 2018).
 _COLORS = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_CIVIDIS)[..., ::-1].copy()
@@ -161,7 +162,7 @@ def save(path: Path, image: np.ndarray) -> None:
     """
     data = encoded(image, check_ending(path).suffix.lower())
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    write_bytes(path, data)
 
 
 def encoded(image: np.ndarray, ending: str) -> bytes:

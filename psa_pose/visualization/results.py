@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from psa_pose.datasets.transforms import read_image
+from psa_pose.files import replaced
 from psa_pose.visualization.overlay import INK, PAPER, write
 from psa_pose.visualization.skeleton import draw_pose
 
@@ -78,5 +79,6 @@ def _number(image: np.ndarray, number: int, corner: np.ndarray) -> None:
 
 
 def _write(path: Path, image: np.ndarray) -> None:
-    if not cv2.imwrite(str(path), image[..., ::-1]):
-        raise OSError(f'cannot write {path}')
+    with replaced(path) as partial:
+        if not cv2.imwrite(str(partial), image[..., ::-1]):
+            raise OSError(f'cannot write {path}')

@@ -260,11 +260,14 @@ class TestInterruption:
         assert not list(tmp_path.rglob('*.json'))
 
     def test_a_half_written_json_never_has_the_final_name(self, tmp_path, monkeypatch):
-        def write_half(path, text, **_):
-            path.write_bytes(text[: len(text) // 2].encode())
-            raise OSError('disk full')
+        write = Path.write_bytes
 
-        monkeypatch.setattr(Path, 'write_text', write_half)
+        def write_half(path, data):
+            write(path, data[: len(data) // 2])
+            if path.suffix == '.json':
+                raise OSError('disk full')
+
+        monkeypatch.setattr(Path, 'write_bytes', write_half)
         with pytest.raises(OSError, match='disk full'):
             render_dataset(tmp_path, 'train', 1, seed=0)
         assert not list(tmp_path.rglob('*.json'))

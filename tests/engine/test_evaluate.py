@@ -1,12 +1,15 @@
 """`psa-pose test` and the files that it reads."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from psa_pose.engine.build import build_dataset
+from psa_pose.engine.callbacks import EvaluationLog
 from psa_pose.engine.evaluate import test as evaluate
 from psa_pose.errors import ConfigError
-from tests.engine.conftest import Configure
+from tests.engine.conftest import Configure, Run, forget
 
 
 @pytest.mark.parametrize('output', ['out', 'metrics_file'])
@@ -32,3 +35,22 @@ def test_a_folder_is_refused_before_hours_of_evaluation(
 ) -> None:
     with pytest.raises(ConfigError, match='is a folder; name a file in it'):
         evaluate(configure(), tmp_path / 'last.ckpt', out=tmp_path)
+
+
+def test_lines_say_how_far_it_is(
+    run: Run, configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a job's log, where there is no bar; in training as in `psa-pose test`."""
+    few = ('val_dataloader.batch_size=3', 'trainer.limit_val_batches=3')
+    options = (*few, 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1')
+    run(*options)
+    assert 'evaluated' not in run.log  # it took no half minute
+    forget(tmp_path)
+    monkeypatch.setattr(EvaluationLog, 'SECONDS', 0.0)
+    run(*options)
+    lines = re.findall(r'^evaluated (\d+) of (\d+) batches  ETA [\d:]+$', run.log, re.M)
+    assert lines == [(str(done), '3') for done in range(1, 3)]  # what ends it says the table
+    evaluate(configure(*few), tmp_path / 'run/checkpoints/last.ckpt')
+    batches = -(-len(build_dataset(configure(), 'val_dataloader')) // 3)
+    lines = re.findall(r'^evaluated (\d+) of (\d+) batches', run.capsys.readouterr().out, re.M)
+    assert lines == [(str(done), str(batches)) for done in range(1, batches)]

@@ -288,4 +288,4 @@ def test_an_image_too_small_for_anybody_does_not_end_the_others(
     assert [entry['file_name'] for entry in json.loads(result.read_text())] == [str(images[0])]
     assert predict(images[0], '--json', tmp_path) == 1
     assert 'is a folder; name a file in it' in capsys.readouterr().err
-    assert not list(tmp_path.parent.glob('*.partial'))
+    assert not list(tmp_path.parent.glob('*.partial*'))

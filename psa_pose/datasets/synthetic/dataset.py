@@ -1,7 +1,5 @@
 """Writes rendered images the way COCO is stored: a folder of JPEGs and one JSON per split."""
 
-import json
-import os
 from pathlib import Path
 from zlib import crc32
 
@@ -9,6 +7,7 @@ import cv2
 import numpy as np
 
 from psa_pose.datasets.synthetic.scene import render_image
+from psa_pose.files import write_json
 from psa_pose.structures import COCO_KEYPOINTS
 
 JPEG_QUALITY = 90
@@ -63,9 +62,7 @@ def render_dataset(
         'annotations': annotations,
         'categories': [PERSON_CATEGORY],
     }
-    partial = target.with_suffix('.json.partial')
-    partial.write_text(json.dumps(content), encoding='utf-8')
-    os.replace(partial, target)
+    write_json(target, content, indent=None)
     return target
 
 

@@ -1,6 +1,5 @@
 """`psa-pose check`: a config, its files, its data and this machine, without training."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from psa_pose.engine.check.findings import LEVELS, Findings, as_json
 from psa_pose.engine.check.look import look
 from psa_pose.engine.check.machine import Machine, Needs, check_machine, summary
+from psa_pose.files import write_json
 
 
 def check(
@@ -40,7 +40,7 @@ def check(
     if json_file:
         content = {'config': config, 'machine': asdict(machine), 'findings': as_json(findings)}
         json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(content, indent=2) + '\n')
+        write_json(json_file, content)
     return int(errors > 0 or (strict and warnings > 0))
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from psa_pose.engine.check.leaf import Leaf, leaf_text
 from psa_pose.engine.check.sheet import Sheet, read_sheet
 from psa_pose.engine.config import config_roots
-from psa_pose.engine.record_files import write_text
 from psa_pose.errors import ConfigError, DataError, nearest
+from psa_pose.files import write_text
 from psa_pose.structures import KeypointInfo
 
 VAL_SHARE = 0.1

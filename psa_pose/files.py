@@ -1,0 +1,45 @@
+"""Writing files so that they are never there in part."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A name beside `path`, with its ending, to write to; afterwards that file takes its place.
+
+    After an error the old file is as it was, and the new one is gone. What is no file (a pipe,
+    /dev/stdout) is written to itself; a link's file is replaced, and not the link.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        yield path
+        return
+    partial = target.with_name(f'.{target.stem}.partial{target.suffix}')  # no picture of a folder
+    try:
+        yield partial
+        os.replace(partial, target)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of UTF-8; see `replaced`."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
+    """Write JSON; see `replaced`."""
+    write_text(path, json.dumps(content, indent=indent) + '\n')
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """See `replaced`."""
+    with replaced(path) as partial:
+        partial.write_bytes(content)

@@ -1,0 +1,99 @@
+"""Files are whole or not there: errors, kills, and targets that are no plain file."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from psa_pose.files import replaced, write_json, write_text
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_written_with_its_ending_and_in_place(tmp_path: Path) -> None:
+    with replaced(tmp_path / 'x.png') as partial:
+        assert partial.parent == tmp_path and partial.suffix == '.png'  # what OpenCV goes by
+        partial.write_bytes(b'pixels')
+        assert not (tmp_path / 'x.png').exists()
+    assert (tmp_path / 'x.png').read_bytes() == b'pixels'
+    write_json(tmp_path / 'x.json', {'K\u00f6rper': [1.5, None]})
+    assert json.loads((tmp_path / 'x.json').read_text('utf-8')) == {'K\u00f6rper': [1.5, None]}
+    assert names(tmp_path) == ['x.json', 'x.png']
+
+
+@pytest.mark.parametrize('error', [OSError(28, 'No space left on device'), KeyboardInterrupt()])
+def test_an_error_leaves_what_was_there(tmp_path: Path, error: BaseException) -> None:
+    write_text(tmp_path / 'x.txt', 'old')
+    with pytest.raises(type(error)), replaced(tmp_path / 'x.txt') as partial:
+        partial.write_text('new, as far as it went')
+        raise error
+    assert (tmp_path / 'x.txt').read_text() == 'old'
+    assert names(tmp_path) == ['x.txt']
+
+
+def test_a_rename_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_text(tmp_path / 'x.txt', 'old')
+
+    def fails(*_: object) -> None:
+        raise OSError(5, 'Input/output error')
+
+    monkeypatch.setattr(os, 'replace', fails)
+    with pytest.raises(OSError, match='Input/output error'):
+        write_text(tmp_path / 'x.txt', 'new')
+    assert (tmp_path / 'x.txt').read_text() == 'old'
+    assert names(tmp_path) == ['x.txt']
+
+
+def test_no_folder_is_the_systems_own_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_text(tmp_path / 'none/x.txt', 'new')
+
+
+def test_kill_9_amidst_writing_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / 'x.txt'
+    path.write_text('old')
+    program = f"""
+import time
+from pathlib import Path
+from psa_pose.files import replaced
+with replaced(Path({str(path)!r})) as partial:
+    partial.write_text('half')
+    print('half', flush=True)
+    time.sleep(60)
+"""
+    writer = subprocess.Popen([sys.executable, '-c', program], stdout=subprocess.PIPE, text=True)
+    assert writer.stdout is not None and writer.stdout.readline() == 'half\n'
+    writer.send_signal(signal.SIGKILL)
+    writer.wait()
+    assert path.read_text() == 'old'
+    write_text(path, 'new')  # what the killed one left is not in the way
+    assert path.read_text() == 'new'
+    assert names(tmp_path) == ['x.txt']
+
+
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / 'elsewhere').mkdir()
+    (tmp_path / 'elsewhere/x.txt').write_text('old')
+    (tmp_path / 'x.txt').symlink_to('elsewhere/x.txt')
+    write_text(tmp_path / 'x.txt', 'new')
+    assert (tmp_path / 'x.txt').is_symlink()
+    assert (tmp_path / 'elsewhere/x.txt').read_text() == 'new'
+    assert names(tmp_path / 'elsewhere') == ['x.txt']
+
+
+def test_a_pipe_is_written_to(tmp_path: Path) -> None:
+    """As /dev/stdout is: a file in its place would be the end of it."""
+    os.mkfifo(tmp_path / 'pipe')
+    writer = threading.Thread(target=write_text, args=(tmp_path / 'pipe', 'content'))
+    writer.start()
+    assert (tmp_path / 'pipe').read_text() == 'content'
+    writer.join()
+    assert (tmp_path / 'pipe').is_fifo()
+    assert names(tmp_path) == ['pipe']
