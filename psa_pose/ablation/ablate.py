@@ -1,5 +1,6 @@
 """A study from its file to its tables."""
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -157,7 +158,7 @@ def _write(summary: Summary, folder: Path) -> None:
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     folder.mkdir(parents=True, exist_ok=True)
-    paper = Console(width=_WIDE, record=True, quiet=True)
+    paper = Console(width=_WIDE, record=True, file=io.StringIO())
     paper.print(as_text(summary))
     write_text(folder / 'table.txt', '\n'.join([paper.export_text().rstrip(), *lines, '']))
     plot = accuracy_against_cost(summary)

@@ -140,6 +140,9 @@ class TestTables:
     def test_text_page_and_plot(self, trained):
         run = trained[0] / 'run'
         text = (run / 'table.txt').read_text()
+        assert 'A small study' in text.splitlines()[0]
+        (row,) = [line for line in text.splitlines() if 'psa_parallel' in line and '±' in line]
+        assert row.count('±') == 3  # of PCK, AP and EPE
         assert ' against none, ' in text
         assert 'boxes: ground truth' in text
         assert 'persons of' in text
