@@ -3,12 +3,17 @@
 import itertools
 
 import pytest
+import torch
 
 from psa_pose.ablation import read_study
 from psa_pose.ablation.factors import ATTENTION, FACTORS
+from psa_pose.engine.build import build_model
 from psa_pose.engine.config import find_config
 from psa_pose.engine.optim import build_schedules, lr_factor
+from psa_pose.engine.param_groups import param_groups
 from psa_pose.errors import ConfigError
+from psa_pose.structures import COCO_KEYPOINTS
+from tests.conftest import ROOT
 
 BASE = 'configs/demo/hrnet_tiny_psa_p_128x96.py'
 
@@ -201,3 +206,16 @@ class TestRefused:
             read_study(path)
         with pytest.raises(ConfigError, match='no study file'):
             read_study(tmp_path / 'none.py')
+
+
+@pytest.mark.parametrize('file', sorted((ROOT / 'studies').glob('*.py')), ids=lambda f: f.stem)
+def test_the_projects_own_studies(file):
+    """Every arm's network and optimizer can be built; no arm is another one's double."""
+    study = read_study(file)
+    assert len(study.arms) > 1 and len(study.configs) == len(study.arms)
+    for cfg in study.configs.values():
+        with torch.device('meta'):
+            model = build_model(cfg, COCO_KEYPOINTS)
+        wrapper = cfg.optim_wrapper
+        groups = param_groups(model, wrapper.get('paramwise_cfg'), wrapper.optimizer)
+        assert sum(len(group.names) for group in groups) == len(list(model.parameters()))
