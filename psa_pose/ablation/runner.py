@@ -56,12 +56,14 @@ class Runner:
         self._settled: set[str] = set()  # finished, or tried since this process began
         self._failures = {cell.name: self._failure(cell) for cell in cells}
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._minutes: list[float] = []  # of the cells that finished here
         self._lock = threading.Lock()
         self._wake = threading.Event()
 
     def run(self, where: Sequence[str | None]) -> None:
         """Work at all cells, one after another on each device, and wait for those of others."""
         self._environment = {**os.environ, LAUNCHED: str(os.getpid())}
+        self._jobs = len(where)
         if len(where) > 1 and where[0] is None:
             threads = max(1, torch.get_num_threads() // len(where))
             self._environment.setdefault('OMP_NUM_THREADS', str(threads))
@@ -143,13 +145,20 @@ class Runner:
             del self._children[cell.name]
         minutes = (time.monotonic() - started) / 60
         if process.returncode == 0 and finished(folder):
-            print(f'done      {cell.name}, {minutes:.1f} min', flush=True)
+            print(f'done      {cell.name}, {minutes:.1f} min{self._left(minutes)}', flush=True)
         elif lost.is_set():
             print(f'left      {cell.name}: another process has taken it over', file=sys.stderr)
         # A scheduler stops both, and this process may hear of it later than the cell.
         elif self.stopped is None and not self._wake.wait(1):
             why = _record_failure(folder, process.returncode)
             print(f'FAILED    {cell.name}: {why}', file=sys.stderr, flush=True)
+
+    def _left(self, minutes: float) -> str:
+        """How many cells are left, and how long they would take here alone."""
+        self._minutes.append(minutes)
+        left = sum(not finished(self.folder / cell.name) for cell in self.cells)
+        estimate = sum(self._minutes) / len(self._minutes) * left / self._jobs
+        return f'; {left} left, about {estimate:.0f} min' if left else ''
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

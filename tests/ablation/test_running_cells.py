@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -103,6 +104,17 @@ class TestAlone:
         study.runner().run([None])
         assert study.done() == ['c0', 'c1', 'c2', 'c3']
         assert set(study.starts.values()) == {1}
+
+    def test_it_says_what_is_left_and_how_long_that_takes(self, study, capsys):
+        runner = study.runner()
+        runner.run([None])
+        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith('done')]
+        found = [re.fullmatch(r'done      c\d, \d\.\d min(?:; (\d) left, .*)?', x) for x in lines]
+        assert [match and match[1] for match in found] == ['3', '2', '1', None]
+        runner = study.runner(10)  # six more
+        runner._jobs = 2
+        assert runner._left(10.0) == '; 6 left, about 30 min'
+        assert runner._left(20.0) == '; 6 left, about 45 min'
 
     def test_side_by_side(self, study):
         study.plan(**{f'c{i}': {'seconds': 1.5} for i in range(4)})
