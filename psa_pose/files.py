@@ -2,6 +2,8 @@
 
 import json
 import os
+import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,16 +14,20 @@ from typing import Any
 def replaced(path: Path) -> Iterator[Path]:
     """A name beside `path`, with its ending, to write to; afterwards that file takes its place.
 
-    After an error the old file is as it was, and the new one is gone. What is no file (a pipe,
-    /dev/stdout) is written to itself; a link's file is replaced, and not the link.
+    After an error the old file is as it was, and the new one is gone. The new one has the old one's
+    mode. What is no file (a pipe, /dev/stdout) is written to itself; where `path` is a link, the
+    file that it leads to is replaced. Of several writers of one file the last one's stays.
     """
-    target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
+    stream = str(path.absolute()).startswith(('/dev/', '/proc/'))
+    if stream or (path.exists() and not path.is_file()):
         yield path
         return
-    partial = target.with_name(f'.{target.stem}.partial{target.suffix}')  # no picture of a folder
+    target = Path(os.path.realpath(path))
+    partial = target.with_name(f'.{target.stem}.{secrets.token_hex(4)}.partial{path.suffix}')
     try:
         yield partial
+        if target.exists():
+            shutil.copymode(target, partial)
         os.replace(partial, target)
     except BaseException:
         with suppress(OSError):

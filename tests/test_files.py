@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,21 @@ with replaced(Path({str(path)!r})) as partial:
     assert path.read_text() == 'old'
     write_text(path, 'new')  # what the killed one left is not in the way
     assert path.read_text() == 'new'
+    left = [name for name in names(tmp_path) if name != 'x.txt']
+    assert len(left) == 1 and left[0].startswith('.x.') and left[0].endswith('.partial.txt')
+
+
+def test_several_writers_of_one_file(tmp_path: Path) -> None:
+    """Runners of one study end together, and write the same tables."""
+    texts = [str(i) * 100_000 for i in range(4)]
+
+    def write(text: str) -> None:
+        for _ in range(50):
+            write_text(tmp_path / 'x.txt', text)
+            assert (tmp_path / 'x.txt').read_text() in texts
+
+    with ThreadPoolExecutor(len(texts)) as pool:
+        list(pool.map(write, texts))
     assert names(tmp_path) == ['x.txt']
 
 
@@ -86,10 +102,34 @@ def test_a_link_stays_one(tmp_path: Path) -> None:
     assert (tmp_path / 'x.txt').is_symlink()
     assert (tmp_path / 'elsewhere/x.txt').read_text() == 'new'
     assert names(tmp_path / 'elsewhere') == ['x.txt']
+    (tmp_path / 'x.png').symlink_to('elsewhere/x.txt')
+    with replaced(tmp_path / 'x.png') as partial:
+        assert partial.suffix == '.png'
+        partial.touch()
 
 
-def test_a_pipe_is_written_to(tmp_path: Path) -> None:
-    """As /dev/stdout is: a file in its place would be the end of it."""
+def test_the_mode_stays(tmp_path: Path) -> None:
+    write_text(tmp_path / 'x.txt', 'old')
+    (tmp_path / 'x.txt').chmod(0o640)
+    write_text(tmp_path / 'x.txt', 'new')
+    assert (tmp_path / 'x.txt').stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize('to', ['pipe', 'file'])
+def test_standard_output(tmp_path: Path, to: str) -> None:
+    """`--json /dev/stdout`, in a pipeline and with `>`: the stream is not replaced."""
+    program = 'from psa_pose.files import *; write_json(Path("/dev/stdout"), [1])'
+    log = tmp_path / 'log'
+    with log.open('wb') as file:
+        stdout = file if to == 'file' else subprocess.PIPE
+        done = subprocess.run([sys.executable, '-c', program], stdout=stdout, check=True)
+        inode = os.fstat(file.fileno()).st_ino
+    assert (done.stdout if to == 'pipe' else log.read_bytes()) == b'[\n 1\n]\n'
+    assert log.stat().st_ino == inode
+    assert names(tmp_path) == ['log']
+
+
+def test_a_pipe_with_a_name(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / 'pipe')
     writer = threading.Thread(target=write_text, args=(tmp_path / 'pipe', 'content'))
     writer.start()

@@ -23,7 +23,7 @@ from psa_pose.engine.signals import LAUNCHED
 from psa_pose.errors import ConfigError, ResultError, nearest
 from psa_pose.files import write_text
 
-_WIDE = 400  # characters, more than any table takes: a file's lines need not be broken
+_WIDE = 400  # characters, more than most tables take: a file's lines need not be broken
 
 
 def ablate(

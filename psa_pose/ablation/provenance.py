@@ -26,7 +26,8 @@ def provenance(cell: Cell, known: dict[str, dict[str, str]] | None = None) -> di
 
     Args:
         cell: of a study.
-        known: datasets that were looked at, so that those of many cells are read once; extended.
+        known: datasets and weights that were looked at, so that those of many cells are read once;
+            extended.
 
     Returns:
         `config`, every value by its path; `code`, a digest a file; `data`, a digest of the persons
@@ -41,7 +42,7 @@ def provenance(cell: Cell, known: dict[str, dict[str, str]] | None = None) -> di
         'config': _flat(cell.config.to_dict()),
         'code': code_digests(),
         'data': known[asked],
-        'weights': _weights(cell.config),
+        'weights': _weights(cell.config, known),
         'torch': torch.__version__,
         'step': str(step_options(cell.config)),
         'commit': commit() or 'unknown',
@@ -64,6 +65,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     for key in ('config', 'data', 'weights', 'torch', 'step', 'code'):
         then, today = (_named(key, found.get(key)) for found in (before, now))
         for name in sorted({*then, *today}):
+            if key == 'weights' and name not in today:  # a finished cell needs them no more
+                continue
             if then.get(name) != today.get(name):
                 was, is_now = then.get(name, 'nothing'), today.get(name, 'nothing')
                 lines.append(f'{name}: {was}, now {is_now}')
@@ -90,8 +93,6 @@ def machine() -> str:
 
 
 def _named(key: str, value: Any) -> dict[str, Any]:
-    if value is None:  # cells of older versions do not say it
-        return {}
     if not isinstance(value, Mapping):
         return {key: value}
     return {f'{key} {name}': part for name, part in value.items()}
@@ -115,11 +116,14 @@ def _dataset(cell: Cell, name: str) -> str:
     return f'{len(dataset)} persons of {dataset.ann_file}, boxes: {dataset.boxes}, {digest}'
 
 
-def _weights(cfg: Mapping[str, Any]) -> dict[str, str]:
+def _weights(cfg: Mapping[str, Any], known: dict[str, dict[str, str]]) -> dict[str, str]:
     """By path: what a file of that name holds may be another training's tomorrow."""
     init_cfg = cfg['model']['backbone'].get('init_cfg') or {}
-    files = [Path(str(name)) for name in (cfg.get('load_from'), init_cfg.get('checkpoint')) if name]
-    return {str(file): _digest(file.read_bytes()) for file in files if file.is_file()}
+    names = [str(name) for name in (cfg.get('load_from'), init_cfg.get('checkpoint')) if name]
+    for name in names:
+        if name not in known and Path(name).is_file():
+            known[name] = {name: _digest(Path(name).read_bytes())}
+    return {path: digest for name in names for path, digest in known.get(name, {}).items()}
 
 
 def _digest(content: str | bytes) -> str:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ class Runner:
         self._failures = {cell.name: self._failure(cell) for cell in cells}
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._minutes: list[float] = []  # of the cells that finished here
+        self._jobs = 1
         self._lock = threading.Lock()
         self._wake = threading.Event()
 
@@ -156,8 +158,10 @@ class Runner:
     def _left(self, minutes: float) -> str:
         """How many cells are left, and how long they would take here alone."""
         self._minutes.append(minutes)
-        left = sum(not finished(self.folder / cell.name) for cell in self.cells)
-        estimate = sum(self._minutes) / len(self._minutes) * left / self._jobs
+        with self._lock:
+            running = set(self._children)
+        left = sum(cell.name in running or not self._is_settled(cell) for cell in self.cells)
+        estimate = sum(self._minutes) / len(self._minutes) * ceil(left / self._jobs)
         return f'; {left} left, about {estimate:.0f} min' if left else ''
 
     @contextmanager

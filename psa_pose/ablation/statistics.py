@@ -83,12 +83,13 @@ def _bootstrap(gains: np.ndarray) -> tuple[float, float]:
 
 
 def verdict(found: Difference, less_is_better: bool = False) -> str:
-    """'better', 'worse', 'within noise' or 'one seed'."""
+    """'better', 'worse', 'within noise' or 'one seed'; of seeds alone it says so."""
     if found.seed_interval is None:
         return 'one seed'
     if not found.clear:
         return 'within noise'
-    return 'worse' if (found.mean < 0) != less_is_better else 'better'
+    word = 'worse' if (found.mean < 0) != less_is_better else 'better'
+    return word if found.interval else f'{word} by seeds alone'
 
 
 def sentence(

@@ -67,7 +67,8 @@ class Summary:
         less = name in self.study.less_is_better
         gains = [(row.arm, row.gains[name]) for row in self.rows if name in row.gains]
         lines = [sentence((arm, base[arm]), name, gain, less) for arm, gain in gains]
-        count = sum(gain.seed_interval is not None for _, gain in gains)
+        every = [gain for row in self.rows for gain in row.gains.values()]
+        count = sum(gain.seed_interval is not None for gain in every)
         if count > 1:
             lines.append(
                 f'{count} comparisons, each wrong about once in 20 where there is no '

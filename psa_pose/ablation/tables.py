@@ -167,21 +167,16 @@ def _gain(row: Row, name: str, study: Study) -> tuple[str, str]:
     gain = row.gains.get(name)
     if gain is None:
         return '', ''
-    decimals = _decimals(row.mean(name))
-    return f'{gain.mean:+.{decimals}f}', verdict(gain, name in study.less_is_better)
+    return f'{gain.mean:+.4f}', verdict(gain, name in study.less_is_better)
 
 
 def _value(row: Row, name: str) -> str:
     mean, spread = row.mean(name), row.spread(name)
     if math.isnan(mean):
         return ''
-    decimals = _decimals(mean)
+    decimals = 4 if abs(mean) < 10 else 2  # a share, or pixels
     text = f'{mean:.{decimals}f}'
     return text if math.isnan(spread) else f'{text} ± {spread:.{decimals}f}'
-
-
-def _decimals(value: float) -> int:
-    return 4 if abs(value) < 10 else 2  # a share, or pixels
 
 
 def _intervals(gain: Difference | None) -> list[str]:

@@ -148,7 +148,8 @@ class EvaluationLog(L.Callback):
         i: int,
         _: int = 0,
     ) -> None:
-        self._say(i + 1, trainer.num_val_batches)
+        if not trainer.sanity_checking:
+            self._say(i + 1, trainer.num_val_batches)
 
     def on_test_batch_end(
         self,

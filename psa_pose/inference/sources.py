@@ -72,7 +72,8 @@ def _from_text(item: str | Path, upright: bool, max_megapixels: float) -> list[S
             raise DataError(f"expected '{WEBCAM}' and a number, such as {WEBCAM}0, got '{text}'")
         return [Video(int(number))]
     if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGES)
+        visible = (p for p in path.iterdir() if not p.name.startswith('.'))
+        found = sorted(p for p in visible if p.suffix.lower() in IMAGES)
         if not found:
             raise DataError(
                 f'folder {path} has no image; images end in {", ".join(sorted(IMAGES))}, and those '

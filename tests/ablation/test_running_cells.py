@@ -114,7 +114,14 @@ class TestAlone:
         runner = study.runner(10)  # six more
         runner._jobs = 2
         assert runner._left(10.0) == '; 6 left, about 30 min'
-        assert runner._left(20.0) == '; 6 left, about 45 min'
+        runner = study.runner(7)
+        runner._jobs = 2
+        assert runner._left(10.0) == '; 3 left, about 20 min'  # the last one alone
+
+    def test_what_failed_is_not_left(self, study, capsys):
+        study.plan(c0={'error': 'no such file'})
+        study.runner(2).run([None])
+        assert re.search(r'^done      c1, \d\.\d min$', capsys.readouterr().out, re.M)
 
     def test_side_by_side(self, study):
         study.plan(**{f'c{i}': {'seconds': 1.5} for i in range(4)})

@@ -91,6 +91,8 @@ class TestWords:
         found = Difference(-2.0, 3, (-3.0, -1.0), (-2.5, -1.5))
         assert (verdict(found), verdict(found, less_is_better=True)) == ('worse', 'better')
         assert 'a: EPE -2.0000 against b, better (' in sentence(('a', 'b'), 'EPE', found, True)
+        found = Difference(found.mean, found.seeds, None, found.seed_interval)
+        assert verdict(found) == 'worse by seeds alone'
 
     def test_noise_is_said_plainly(self):
         found = Difference(0.01, 3, (0.002, 0.02), (-0.01, 0.03))

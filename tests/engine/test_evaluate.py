@@ -42,6 +42,7 @@ def test_lines_say_how_far_it_is(
 ) -> None:
     """In a job's log, where there is no bar; in training as in `psa-pose test`."""
     few = ('val_dataloader.batch_size=3', 'trainer.limit_val_batches=3')
+    few += ('trainer.num_sanity_val_steps=2',)  # of which nobody wants to hear
     options = (*few, 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1')
     run(*options)
     assert 'evaluated' not in run.log  # it took no half minute

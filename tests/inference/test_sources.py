@@ -29,7 +29,7 @@ def write(path: Path, image: np.ndarray | None = None) -> Path:
 
 
 def test_a_folder_gives_its_images_by_name(tmp_path: Path) -> None:
-    for name in ('b.jpg', 'a.PNG', 'c.webp', 'deeper/d.jpg'):
+    for name in ('b.jpg', 'a.PNG', 'c.webp', 'deeper/d.jpg', '.a.partial.jpg'):
         write(tmp_path / name)
     (tmp_path / 'notes.txt').write_text('')
     expected = [str(tmp_path / name) for name in ('a.PNG', 'b.jpg', 'c.webp')]

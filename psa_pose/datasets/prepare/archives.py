@@ -139,6 +139,8 @@ def _write_all(members: Iterator[Member], path: Path, root: Path, place: Place) 
 def whole_file(target: Path) -> Iterator[IO[bytes]]:
     """A file that appears under its name once it is complete, and not at all after an error."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_symlink():  # what it leads to may be somebody else's
+        target.unlink()
     with replaced(target) as partial, partial.open('wb') as file:
         yield file
 
