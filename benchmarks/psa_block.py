@@ -22,6 +22,7 @@ Python launches it, back to back, and how many times as long the spelled-out for
 floor's speed is that of one large copy, and the last lines say how many rows reach 5 times the
 spelled-out form and, of the large maps (`LARGE` bytes), 70% of the floor.
 
+Memory is kept as `tools/train.py` has it on a CPU (`keep_large_blocks`), for all contestants.
 Contestants take turns within every round, and a ratio is the median over rounds of the ratios in
 one round: machines drift, so only neighbours in time are compared. The range is the quartiles.
 """
@@ -44,6 +45,7 @@ from torch import Tensor, nn
 sys.path.append(str(Path(__file__).parents[1] / 'tests/models/attention'))
 from spelled_out import spelled_out
 
+from psa_pose.engine.memory import keep_large_blocks
 from psa_pose.models.attention import PSA
 
 Shape = tuple[int, int, int]
@@ -354,6 +356,7 @@ def resolve(names: list[str]) -> list[Shape]:
 
 def main() -> None:
     args = parse_args()
+    keep_large_blocks()
     torch.manual_seed(0)
     console = Console(width=None if sys.stdout.isatty() else 160)
     results = []

@@ -119,11 +119,10 @@ def gated(x: Tensor, g_ch: Tensor, g_sp: Tensor, sequential: bool) -> Tensor:
     return x * (g_ch * g_sp if sequential else g_ch + g_sp)
 
 
-def _gated_into(out: Tensor, x: Tensor, g_ch: Tensor, g_sp: Tensor, sequential: bool) -> Tensor:
-    """`gated` in the memory, the strides and the dtype of `out`: it allocates nothing else."""
+def _gate_into(out: Tensor, g_ch: Tensor, g_sp: Tensor, sequential: bool) -> Tensor:
+    """What `gated` multiplies with, in the memory, the strides and the dtype of `out`."""
     g_ch, g_sp = g_ch.unsqueeze(2).to(out.dtype), g_sp.unsqueeze(1).to(out.dtype)
-    combine = torch.mul if sequential else torch.add
-    return combine(g_ch, g_sp, out=out).mul_(x)
+    return (torch.mul if sequential else torch.add)(g_ch, g_sp, out=out)
 
 
 def polarize(x: Tensor, weights: Weights, options: Options, fused: bool = True) -> Tensor:
@@ -152,7 +151,7 @@ class _Polarize(Function):
         vectors = gates(pixels, Weights(*weights).matrices(wide_dtype(x)), options)
         ctx.save_for_backward(x, *weights, *vectors)
         out = torch.empty_like(pixels)
-        _gated_into(out, pixels, vectors.g_ch, vectors.g_sp, options.sequential)
+        _gate_into(out, vectors.g_ch, vectors.g_sp, options.sequential).mul_(pixels)
         return out.view_as(x)
 
     @staticmethod
@@ -219,11 +218,11 @@ def _backward(
     dq = torch._softmax_backward_data(matvec(du, pixels), s.q, 1, wide)
     dq_right = matvec(dq, pixels.mT).sum(0)
 
-    # x: through the product with the gates, through the mean, and as three outer products
-    dx = _gated_into(buffer, dy, s.g_ch, s.g_sp, sequential)
-    dx.add_((dmean / pixels.shape[2]).unsqueeze(2))
-    for channel, pixel in ((t, dlogits), (du, s.q), (w.q_right, dq)):
-        dx.addcmul_(channel.unsqueeze(2), pixel.unsqueeze(1))
+    # x: through the product with the gates, through the mean, and three outer products in one pass
+    dx = _gate_into(buffer, s.g_ch, s.g_sp, sequential)
+    torch.addcmul((dmean / pixels.shape[2]).unsqueeze(2), dx, dy, out=dx)
+    by_channel = torch.stack([t, du, w.q_right.expand_as(du)], 2)
+    dx.baddbmm_(by_channel, torch.stack([dlogits, s.q, dq], 1))
     dws = Weights(dq_right, dv_right, dup, dnorm_weight, dnorm_bias, dq_left, dv_left)
     return dx.to(x.dtype).view_as(x), dws
 
