@@ -149,7 +149,7 @@ def _words(row: Row, study: Study) -> list[str]:
     notes += [f'seed {seed} not finished' for seed in row.missing]
     also: list[str] = []
     for other in study.also:
-        also += [_value(row, other), ' '.join(_gain(row, other, study))]
+        also += [_value(row, other), ' '.join(_gain(row, other, study)).strip()]
     return [
         row.arm,
         _value(row, name),
