@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import lzma
+import os
 import shlex
 import shutil
 import stat
@@ -17,7 +18,6 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from psa_pose.errors import DataError
-from psa_pose.files import replaced
 
 Place = Callable[[PurePosixPath], str | None]
 """Where a member goes, relative to the dataset's root; None leaves it out."""
@@ -139,10 +139,14 @@ def _write_all(members: Iterator[Member], path: Path, root: Path, place: Place) 
 def whole_file(target: Path) -> Iterator[IO[bytes]]:
     """A file that appears under its name once it is complete, and not at all after an error."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.is_symlink():  # what it leads to may be somebody else's
-        target.unlink()
-    with replaced(target) as partial, partial.open('wb') as file:
-        yield file
+    partial = target.with_name(f'.{target.name}.partial')  # after a kill, the next run's
+    try:
+        with partial.open('wb') as file:
+            yield file
+        os.replace(partial, target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _safe(name: str, path: Path) -> PurePosixPath:
