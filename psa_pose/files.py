@@ -29,9 +29,11 @@ def replaced(path: Path) -> Iterator[Path]:
         if target.exists():
             shutil.copymode(target, partial)
         os.replace(partial, target)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(partial):
+            error.filename = str(path)  # nobody knows the other name
         raise
 
 

@@ -52,9 +52,10 @@ def test_a_rename_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert names(tmp_path) == ['x.txt']
 
 
-def test_no_folder_is_the_systems_own_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+def test_no_folder_is_the_systems_own_error_by_the_name_that_was_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as error:
         write_text(tmp_path / 'none/x.txt', 'new')
+    assert str(error.value).endswith(f"'{tmp_path}/none/x.txt'")
 
 
 def test_kill_9_amidst_writing_leaves_what_was_there(tmp_path: Path) -> None:

@@ -154,12 +154,13 @@ def _mixed(cells: Sequence[Cell], folder: Path, allowed: bool) -> dict[str, list
 def _write(summary: Summary, folder: Path) -> None:
     lines = (*summary.sentences, '', *summary.about)
     console = Console(width=None if sys.stdout.isatty() else _WIDE)
-    console.print(as_text(summary))
+    table = as_text(summary)
+    console.print(table)
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     folder.mkdir(parents=True, exist_ok=True)
     paper = Console(width=_WIDE, record=True, file=io.StringIO())
-    paper.print(as_text(summary))
+    paper.print(table)
     write_text(folder / 'table.txt', '\n'.join([paper.export_text().rstrip(), *lines, '']))
     plot = accuracy_against_cost(summary)
     write_text(folder / 'plot.svg', plot)

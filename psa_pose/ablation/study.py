@@ -183,10 +183,12 @@ def _base(name: Any, study: Path) -> Config:
 def _less_is_better(rule: Any, metric: str, also: tuple[str, ...], study: Path) -> frozenset[str]:
     if rule not in (None, 'max', 'min'):
         raise ConfigError(f"study {study}: rule: expected 'max' or 'min', got {rule!r}")
-    errors = {name for name in (metric, *also) if name.rpartition('/')[2] in LESS_IS_BETTER}
-    if rule:
-        errors = errors - {metric} | ({metric} if rule == 'min' else set())
-    return frozenset(errors)
+    by_name = {name for name in (metric, *also) if name.rpartition('/')[2] in LESS_IS_BETTER}
+    if rule == 'min':
+        by_name.add(metric)
+    elif rule == 'max':
+        by_name.discard(metric)
+    return frozenset(by_name)
 
 
 def _seeds(given: Any, path: Path) -> tuple[int, ...]:

@@ -11,11 +11,12 @@ import cv2
 import numpy as np
 
 from psa_pose.errors import ConfigError
-from psa_pose.files import replaced
+from psa_pose.files import write_bytes
 from psa_pose.inference.frames import Frame, Source
 from psa_pose.inference.result import PoseResult
 from psa_pose.structures import KeypointInfo
 from psa_pose.visualization import draw_pose
+from psa_pose.visualization.overlay import encoded
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -115,20 +116,18 @@ class PictureWriter(_Writer):
         """Add a frame's picture; a frame that could not be read has none."""
         if frame.image is None:
             return
-        drawn = draw_result(frame.image, result, self.info, self.score_thr)[..., ::-1]
+        drawn = draw_result(frame.image, result, self.info, self.score_thr)
         file = self.files[frame.source]
         if frame.source.fps is None:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with replaced(file) as partial:
-                if not cv2.imwrite(str(partial), drawn):
-                    raise OSError(f'cannot write {file}')
+            write_bytes(file, encoded(drawn, file.suffix.lower(), quality=95))
             self.pictures += 1
             return
         if self._video is None or self._video[0] is not frame.source:
             self.close(keep=True)
             self._open(frame, file)
         assert self._video is not None
-        self._video[1].write(np.ascontiguousarray(drawn))
+        self._video[1].write(np.ascontiguousarray(drawn[..., ::-1]))
         self.videos[file] += 1
 
     def close(self, keep: bool) -> None:

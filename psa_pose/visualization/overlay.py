@@ -153,22 +153,25 @@ def plain(text: str) -> str:
     return text.encode('ascii', 'replace').decode()
 
 
-def save(path: Path, image: np.ndarray) -> None:
-    """Write a picture, in the format that the file's ending names.
+def save(path: Path, image: np.ndarray, quality: int = 80) -> None:
+    """Write a picture, in the format that the file's ending names; see `encoded`.
 
     Raises:
         ConfigError: an ending of no picture.
         OSError: it cannot be written.
     """
-    data = encoded(image, check_ending(path).suffix.lower())
+    data = encoded(image, check_ending(path).suffix.lower(), quality)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, data)
 
 
-def encoded(image: np.ndarray, ending: str) -> bytes:
-    """A picture (H, W, 3) uint8, RGB, as the bytes of a file with this ending."""
-    quality = [cv2.IMWRITE_JPEG_QUALITY, 80] if ending in ('.jpg', '.jpeg') else []
-    done, data = cv2.imencode(ending, image[..., ::-1], quality)
+def encoded(image: np.ndarray, ending: str, quality: int = 80) -> bytes:
+    """A picture (H, W, 3) uint8, RGB, as the bytes of a file with this ending.
+
+    JPEGs have `quality`: 80 is enough for sheets, 95 is OpenCV's own for photographs.
+    """
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if ending in ('.jpg', '.jpeg') else []
+    done, data = cv2.imencode(ending, image[..., ::-1], options)
     if not done:
         raise OSError(f'a picture of {image.shape} cannot be encoded as {ending}')
     return data.tobytes()

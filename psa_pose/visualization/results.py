@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 
 from psa_pose.datasets.transforms import read_image
-from psa_pose.files import replaced
-from psa_pose.visualization.overlay import INK, PAPER, write
+from psa_pose.visualization.overlay import INK, PAPER, save, write
 from psa_pose.visualization.skeleton import draw_pose
 
 if TYPE_CHECKING:
@@ -50,7 +49,6 @@ def draw_results(metric: 'PoseMetric', folder: Path, score_thr: float = 0.2) -> 
             unsure += int((scores <= score_thr).sum())
         # By id as well: file names may differ in their folder alone.
         path = folder / f'{dataset.persons.image_id[indices[0]]}_{Path(file_name).stem}.jpg'
-        path.parent.mkdir(parents=True, exist_ok=True)
         if len(indices) > 1:  # a number for each, the same on both sides
             for number, index in enumerate(indices, 1):
                 for side in (truth, prediction):
@@ -58,7 +56,7 @@ def draw_results(metric: 'PoseMetric', folder: Path, score_thr: float = 0.2) -> 
         _caption(truth, 'ground truth' if dataset.boxes == 'ground truth' else 'image')
         hidden = f' ({unsure} keypoints below {score_thr} not drawn)' if unsure else ''
         _caption(prediction, f'prediction{hidden}')
-        _write(path, np.hstack([truth, prediction]))
+        save(path, np.hstack([truth, prediction]), quality=95)
     return len(by_image)
 
 
@@ -76,9 +74,3 @@ def _number(image: np.ndarray, number: int, corner: np.ndarray) -> None:
     height, width = image.shape[:2]
     x, y = corner.clip(0, (width - 24, height - 16)).astype(int).tolist()
     write(image, str(number), (x + 2, y + 14), PAPER, INK)
-
-
-def _write(path: Path, image: np.ndarray) -> None:
-    with replaced(path) as partial:
-        if not cv2.imwrite(str(partial), image[..., ::-1]):
-            raise OSError(f'cannot write {path}')

@@ -147,7 +147,7 @@ class TestTables:
         values = {name: {} for name in gains}
         row = Row('psa_parallel', {}, values, gains, None, None, (), ())
         summary = Summary(study, (row,), ('PCK',), ())
-        cells = dict(csv.DictReader(as_csv(summary).splitlines()).__next__())
+        cells = next(csv.DictReader(as_csv(summary).splitlines()))
         verdicts = [cells[f'{name} verdict'] for name in ('PCK', 'AP', 'EPE')]
         assert verdicts == ['better', 'better by seeds alone', 'better']
         assert '+0.0200 better by seeds alone' in as_markdown(summary, 'plot.svg')
