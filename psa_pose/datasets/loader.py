@@ -156,6 +156,11 @@ class PoseDataLoader(DataLoader[PoseBatch]):
             worker.kill()
         iterator._shutdown_workers()
 
+    @property
+    def taken_batches(self) -> int:
+        """How many batches of the epoch have been handed out; 0 also at its end."""
+        return self._taken // self._batches.global_batch
+
     def state_dict(self) -> dict[str, Any]:
         """The epoch and its layout, and how many samples, over all ranks, have been handed out."""
         return self._position(self._batches.epoch, self._taken, self._batches.layout)

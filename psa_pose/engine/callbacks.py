@@ -181,6 +181,11 @@ class ProgressBar(TQDMProgressBar):
         return dict(self.values)
 
 
+def epoch_is_over(trainer: L.Trainer) -> bool:
+    """Whether all of its batches were taken; `on_train_epoch_end` comes to one cut short too."""
+    return trainer.fit_loop.epoch_loop.batch_progress.current.ready >= trainer.num_training_batches
+
+
 class DataPosition(L.Callback):
     """Saves and restores which samples were handed out.
 
@@ -190,8 +195,22 @@ class DataPosition(L.Callback):
     def __init__(self, loader: PoseDataLoader) -> None:
         self.loader = loader
 
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Let Lightning count the batches of the epoch that it goes on with as they are now.
+
+        It goes on with their number alone, which says nothing where the same samples a step are
+        split otherwise: into batches of half the size, of which two are accumulated.
+        """
+        counted = trainer.fit_loop.epoch_loop.batch_progress.current
+        if counted.ready:
+            taken = self.loader.taken_batches or trainer.num_training_batches
+            shift = taken - counted.ready
+            for name in ('ready', 'started', 'processed', 'completed'):
+                setattr(counted, name, getattr(counted, name) + shift)
+
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self.loader.finish_epoch()  # with limit_train_batches not all of it was asked for
+        if epoch_is_over(trainer):
+            self.loader.finish_epoch()  # with limit_train_batches not all of it was asked for
 
     def state_dict(self) -> dict[str, Any]:
         return self.loader.state_dict()

@@ -11,6 +11,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
+from psa_pose.engine.callbacks import epoch_is_over
 from psa_pose.engine.resume import kept
 from psa_pose.engine.signals import StopRequest
 
@@ -73,15 +74,18 @@ class RotatingCheckpoint(Checkpoint):
         if batch_idx + 1 == trainer.num_training_batches:
             return  # the epoch is evaluated first: a resumed run would not do it
         due = not self.by_epoch and step % self.interval == 0
-        self._save_or_stop(trainer, due)
+        ends = step == trainer.max_steps or trainer.should_stop
+        self._save_or_stop(trainer, due or (self.save_last and ends))
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if not epoch_is_over(trainer):
+            return  # saved after its last step: from here Lightning would not go on within it
         epoch, step = trainer.current_epoch + 1, trainer.global_step
         due = (epoch if self.by_epoch else step) % self.interval == 0
         self._save_or_stop(trainer, due or (self.save_last and epoch == trainer.max_epochs))
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        if self.save_last and trainer.global_step != self.saved_step:  # max_steps within an epoch
+        if self.save_last and trainer.global_step != self.saved_step:  # stopped while accumulating
             self._save(trainer)
         self.stop.finish()
 
@@ -123,6 +127,10 @@ class RotatingCheckpoint(Checkpoint):
 
 class BestCheckpoint(ModelCheckpoint):
     """Lightning's, with epochs that count from 1 in names, as everywhere else."""
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if epoch_is_over(trainer):  # one cut short has no evaluation of its own
+            super().on_train_epoch_end(trainer, pl_module)
 
     def format_checkpoint_name(self, metrics: dict[str, Any], *args: Any, **options: Any) -> str:
         counted = {**metrics, 'epoch': metrics['epoch'] + 1}

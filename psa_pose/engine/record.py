@@ -80,9 +80,9 @@ class RunRecord(L.Callback):
         if not (trainer.is_global_zero and module.metrics) or trainer.sanity_checking:
             return
         clock = time.monotonic()
-        # A run that was already complete is evaluated outside of `fit`, where no step is known.
-        step = trainer.global_step if trainer.state.fn == 'fit' else self.resumed_step or 0
+        step = trainer.global_step
         entry = {
+            # After `fit`, of a run that ended within an epoch or was already complete, it counts.
             'epoch': trainer.current_epoch + (trainer.state.fn == 'fit'),
             'step': step,
             'time': now(),

@@ -189,17 +189,18 @@ def scaled_optimizer(
     options = dict(build.section(wrapper, 'optimizer', 'optim_wrapper'))
     scaling = known_keys(cfg.get('auto_scale_lr'), ('base_batch_size', 'enable'), 'auto_scale_lr')
     text = f'{options.get("type")}, learning rate {options.get("lr")}'
+    scaled = f', batch {batch}'
     if scaling.get('enable', True) and 'base_batch_size' in scaling and 'lr' in options:
         reference = build.whole_number(scaling['base_batch_size'], 'auto_scale_lr.base_batch_size')
         if not isinstance(options['lr'], int | float):
             raise ConfigError(f'optim_wrapper.optimizer.lr: not a number: {options["lr"]!r}')
         options['lr'] *= batch / reference
-        text += f' x batch {batch} / reference {reference} = {options["lr"]:.3g}'
+        scaled = f' x batch {batch} / reference {reference} = {options["lr"]:.3g}'
     # Made for the try, to stop here at a misspelt keyword.
     kind = type(make_optimizer(options, [torch.zeros(1, requires_grad=True)]))
     if step.fuses(kind, options):
         options['fused'] = True
-    return options, text, bool(options.get('fused'))
+    return options, text + scaled, bool(options.get('fused'))
 
 
 def make_optimizer(options: Mapping[str, Any], parameters: Any) -> torch.optim.Optimizer:

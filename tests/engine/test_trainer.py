@@ -1,11 +1,14 @@
 """What a run writes and logs, against what its config says; small runs in this process."""
 
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from psa_pose.datasets import TopdownDataset
+from psa_pose.engine.record_files import read_history
 from psa_pose.errors import ConfigError, DataError
 from tests.engine.conftest import forget, last_of
 
@@ -49,6 +52,58 @@ def test_a_run_ended_by_max_steps_is_kept(run: Any, tmp_path: Path) -> None:
     assert last_of(tmp_path)['global_step'] == 8
 
 
+@pytest.mark.parametrize('interval', [1, 9])
+def test_a_run_ended_by_max_steps_goes_on(run: Any, tmp_path: Path, interval: int) -> None:
+    options = ('train_cfg.max_epochs=3', 'param_scheduler=[]', 'train_cfg.val_interval=1')
+    whole = run(*options)
+    evaluated = [entry['step'] for entry in read_history(tmp_path / 'run')]
+    assert (len(whole), evaluated) == (18, [6, 12, 18])
+    forget(tmp_path)
+    options = (*options, f'default_hooks.checkpoint.interval={interval}')
+    assert run(*options, 'trainer.max_steps=8') == whole[:8]
+    history = read_history(tmp_path / 'run')
+    assert [(entry['epoch'], entry['step']) for entry in history] == [(1, 6), (2, 8)]
+    assert run(*options, 'trainer.max_steps=11', resume=True) == whole[8:11]
+    assert run(*options, resume=True) == whole[11:]
+    assert [entry['step'] for entry in read_history(tmp_path / 'run')] == [6, 8, 11, 12, 18]
+
+
+@pytest.mark.parametrize(
+    ('first', 'stop', 'then', 'evaluated'),
+    [  # 52 persons: 6 steps of 8, or 7 of two batches of 4, the last of one
+        ((8, 1), 4, (4, 2), [7, 14, 21]),
+        ((4, 2), 3, (8, 1), [6, 12, 18]),
+        ((8, 1), 6, (4, 2), [6, 13, 20]),
+        ((4, 2), 7, (8, 1), [7, 13, 19]),
+    ],
+)
+def test_a_step_split_otherwise_goes_on(
+    run: Any, tmp_path: Path, monkeypatch: Any, first: Any, stop: int, then: Any, evaluated: Any
+) -> None:
+    seen: list[tuple[int, int]] = []
+    load = TopdownDataset.__getitem__
+
+    def witnessed(dataset: TopdownDataset, key: Any) -> Any:
+        if key.epoch is not None:
+            seen.append((key.epoch, key.person))
+        return load(dataset, key)
+
+    monkeypatch.setattr(TopdownDataset, '__getitem__', witnessed)
+    for (batch, accumulated), end, resume in ((first, stop, False), (then, -1, True)):
+        run(
+            'train_cfg.max_epochs=3',
+            'train_cfg.val_interval=1',
+            f'trainer.max_steps={end}',
+            f'train_dataloader.batch_size={batch}',
+            f'optim_wrapper.accumulative_counts={accumulated}',
+            resume=resume,
+        )
+    steps = [entry['step'] for entry in read_history(tmp_path / 'run')]
+    assert [step for step in steps if step != stop or stop in evaluated] == evaluated
+    assert len(seen) == len(set(seen)) and Counter(epoch for epoch, _ in seen).keys() == {0, 1, 2}
+    assert min(Counter(epoch for epoch, _ in seen).values()) >= 48
+
+
 def test_resume_is_exact_with_dropout(run: Any, tmp_path: Path, monkeypatch: Any) -> None:
     from torch import nn
 
@@ -71,6 +126,13 @@ def test_resume_with_another_rate_or_batch_is_refused(run: Any) -> None:
     for option in ('optim_wrapper.optimizer.lr=0.1', 'train_dataloader.batch_size=4'):
         with pytest.raises(ConfigError, match=r'trained with .*= 0\.0005.*but the config now says'):
             run('train_cfg.max_epochs=2', option, resume=True)
+
+
+def test_resume_with_another_batch_is_refused_where_the_rate_is_not_scaled(run: Any) -> None:
+    unscaled = ('train_cfg.max_epochs=1', 'auto_scale_lr.enable=False')
+    run(*unscaled)
+    with pytest.raises(ConfigError, match=r'0\.002, batch 8.*now says .*0\.002, batch 4'):
+        run(*unscaled, 'train_dataloader.batch_size=4', resume=True)
 
 
 @pytest.mark.parametrize(

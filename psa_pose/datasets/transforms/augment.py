@@ -41,7 +41,7 @@ class RandomHalfBody(BaseTransform):
         min_total_keypoints: persons with fewer labelled keypoints stay whole.
         min_upper_keypoints: an upper body with fewer is not framed.
         min_lower_keypoints: a lower body with fewer is not framed.
-        padding: of the box around the half's keypoints.
+        padding: what the half's box is larger than its keypoints' extent, around their mean.
         prob: of framing half a body.
         upper_prioritized_prob: of the upper half, where both would do.
     """
@@ -67,11 +67,10 @@ class RandomHalfBody(BaseTransform):
         if half is None:
             return results
         points = results['keypoints'][half]
-        low, high = points.min(0), points.max(0)
-        size = (high - low) * self.padding
+        size = np.ptp(points, axis=0) * self.padding
         if size.min() <= 0:  # keypoints on one line frame nothing
             return results
-        center = (low + high) / 2
+        center = points.mean(0)  # nearer to where there are many of them, as the face
         if results.get('flip'):
             center[0] = results['img_size'][0] - 1 - center[0]
         results['center'], results['scale'] = center, size
