@@ -3,7 +3,8 @@
 Decoding an image costs more than everything else a sample needs, and most images show several
 persons. So the persons of an image come at the same place of batches that are `spacing` apart:
 such batches are one worker's, which keeps the decoded image until its last person was cut out,
-while no batch has two persons of one image.
+while no batch has two of them. Where an epoch is too short for that (fewer batches than `spacing`
+for each person of an image) only as many stay together as fit, and it ends as a plain shuffle.
 """
 
 from collections.abc import Iterator
@@ -84,13 +85,14 @@ class EpochBatches:
 
     def order(self) -> tuple[np.ndarray, np.ndarray]:
         """(P,) all persons in this epoch's order, and whether their image is needed again."""
-        rng = np.random.default_rng((self.seed, self.epoch))
-        person = rng.permutation(self.size)
-        turn = rng.permutation(self._image.max(initial=-1) + 1)
-        person = person[np.argsort(turn[self._image[person]], kind='stable')]  # image by image
-
         count = self.size // self.layout.batch
         lanes = max(min(self.layout.spacing, count), 1)
+        rng = np.random.default_rng((self.seed, self.epoch))
+        person = rng.permutation(self.size)
+        group = _groups(self._image[person], max(count // lanes, 1))
+        turn = rng.permutation(group.max(initial=-1) + 1)
+        person = person[np.argsort(turn[group], kind='stable')]  # image by image
+
         batches = person[: count * self.layout.batch].reshape(count, self.layout.batch).copy()
         taken = 0
         for lane in range(lanes):  # a lane's batches come from as many persons in a row
@@ -102,6 +104,15 @@ class EpochBatches:
             image = self._image[batches]
             again[: batches.size].reshape(batches.shape)[:-lanes] = image[:-lanes] == image[lanes:]
         return np.concatenate([batches.ravel(), person[taken:]]), again
+
+
+def _groups(image: np.ndarray, most: int) -> np.ndarray:
+    """(P,) int, from 0: persons of one image, at most `most` of them, have one number."""
+    order = np.argsort(image, kind='stable')
+    ordered = image[order]
+    nth = np.empty_like(order)  # of its image's persons
+    nth[order] = np.arange(len(image)) - np.searchsorted(ordered, ordered)
+    return np.unique(image * len(image) + nth // most, return_inverse=True)[1]
 
 
 class RankBatches:

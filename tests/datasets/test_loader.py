@@ -164,6 +164,21 @@ class TestImages:
             pairs += 16 - len({images[key.person] for key in batch})
         assert pairs <= 8  # only of images at the end of a lane
 
+    @pytest.mark.parametrize(('persons', 'batch_size'), [(440, 32), (1000, 64), (1000, 128)])
+    def test_few_batches_are_no_worse_than_a_plain_shuffle(self, persons, batch_size):
+        images = np.repeat(np.arange(persons), np.arange(persons) % 10 + 1)[:persons]
+        rng = np.random.default_rng(0)
+
+        def doubles(order: np.ndarray) -> int:
+            batches = images[order[: persons // batch_size * batch_size]].reshape(-1, batch_size)
+            return sum(batch_size - len(np.unique(batch)) for batch in batches)
+
+        batches = self.loader(images, batch_size).batch_sampler
+        found = []
+        for batches.epoch in range(10):
+            found.append(doubles(batches.order()[0]))
+        assert sum(found) <= 1.1 * sum(doubles(rng.permutation(persons)) for _ in found)
+
     @given(st.lists(st.integers(0, 12), min_size=1, max_size=80), batch_sizes, st.integers(0, 3))
     def test_each_person_once_whatever_the_images(self, images, batch_size, epoch):
         if len(images) < batch_size:
