@@ -1,6 +1,7 @@
 """What flows between the parts: dataset -> model -> metric."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -26,8 +27,27 @@ _UNKNOWN_PART_SIGMA = 0.079  # as wide as a shoulder: neither the strictest nor 
 _LOWER_BODY = ('hip', 'pelvis', 'knee', 'ankle', 'foot', 'toe', 'heel')
 
 
+# A side by its letter: l_hip, hip_R, lHip, LHip, hipL; not the end or the start of a word.
+_LETTER = re.compile(
+    r'^[lr](?=[A-Z_\W])|^[LR](?=[A-Z][a-z]|[_\W])|(?<=[_\W])[lrLR](?=[_\W]|$)|(?<=[a-z])[LR]$'
+)
+_OTHER_LETTER = dict(zip('lrLR', 'rlRL', strict=True))
+
+
+def side_of(name: str) -> str:
+    """'left', 'right' or '' as a keypoint's name says, in full or by its letter."""
+    for side in ('left', 'right'):
+        if side in name.lower():
+            return side
+    letter = _LETTER.search(name)
+    return {'l': 'left', 'r': 'right'}[letter[0].lower()] if letter else ''
+
+
 def _part(name: str) -> str:
-    return name.lower().replace('left', '').replace('right', '').strip(' _-')
+    plain = name.lower().replace('left', '').replace('right', '')
+    if plain == name.lower():
+        plain = _LETTER.sub('', name, count=1).lower()
+    return plain.strip(' _-.')
 
 
 def _mirrored(name: str) -> str:
@@ -36,7 +56,7 @@ def _mirrored(name: str) -> str:
         for spell in (str.lower, str.capitalize, str.upper):
             if spell(side) in name:
                 return name.replace(spell(side), spell(other))
-    return name
+    return _LETTER.sub(lambda letter: _OTHER_LETTER[letter[0]], name, count=1)
 
 
 @dataclass(frozen=True)
@@ -97,7 +117,10 @@ class KeypointInfo:
 
     @property
     def flip_indices(self) -> tuple[int, ...]:
-        """For each keypoint the index of its mirror image: `left_x` and `right_x` change places."""
+        """For each keypoint the index of its mirror image.
+
+        `left_x` and `right_x` change places, and so do `l_x` and `r_x`.
+        """
         index = {name: i for i, name in enumerate(self.names)}
         return tuple(index.get(_mirrored(name), i) for i, name in enumerate(self.names))
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psa_pose.errors import DataError
-from psa_pose.structures import COCO_KEYPOINTS, KeypointInfo, guess_sigmas
+from psa_pose.structures import COCO_KEYPOINTS, KeypointInfo, guess_sigmas, side_of
 
 # https://github.com/cocodataset/cocoapi, PythonAPI/pycocotools/cocoeval.py, Params.setKpParams.
 COCO_SIGMAS = [0.26, 0.25, 0.25, 0.35, 0.35, 0.79, 0.79, 0.72, 0.72]
@@ -78,10 +78,25 @@ class TestFlipIndices:
             ('kneeLeft', 'kneeRight'),
             ('LEFT_KNEE', 'RIGHT_KNEE'),
             ('leftKnee', 'rightKnee'),
+            ('l_knee', 'r_knee'),
+            ('L_Knee', 'R_Knee'),
+            ('L.KNEE', 'R.KNEE'),
+            ('LKnee', 'RKnee'),
+            ('lKnee', 'rKnee'),
+            ('knee-l', 'knee-r'),
+            ('front_l_knee', 'front_r_knee'),
+            ('kneeL', 'kneeR'),
         ],
     )
     def test_spellings_of_left_and_right(self, left, right):
         assert info_of(['nose', right, left]).flip_indices == (0, 2, 1)
+        assert (side_of(left), side_of(right)) == ('left', 'right')
+        assert guess_sigmas([left])[0] == ((0.087,) if 'front' not in left else (0.079,))
+
+    def test_letters_that_say_no_side(self):
+        for names in (['l', 'r'], ['lip', 'rip'], ['LIMB', 'RIMB'], ['tail', 'tair'], ['L1', 'R1']):
+            assert info_of(names).flip_indices == (0, 1)
+            assert not any(side_of(name) for name in names)
 
     def test_a_side_without_its_other_stays(self):
         assert info_of(['left_knee', 'nose']).flip_indices == (0, 1)

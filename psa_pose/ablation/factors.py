@@ -97,11 +97,11 @@ def _backbone(level: str) -> Change:
 
 def _codec(level: str) -> Change:
     def change(cfg: Config) -> None:
-        kept = ('input_size', 'heatmap_size', 'sigma')
-        cfg['codec'] = {
-            **CODECS[level],
-            **{key: cfg.codec[key] for key in kept if key in cfg.codec},
-        }
+        kept = ('input_size', 'heatmap_size', 'sigma', 'blur_kernel_size')
+        codec = {key: cfg.codec[key] for key in kept if key in cfg.codec}
+        if level != 'msra' and codec.get('sigma', 2) >= 3:
+            codec.setdefault('blur_kernel_size', 17)  # the field's, as in configs/coco
+        cfg['codec'] = {**CODECS[level], **codec}
 
     return change
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from faster_coco_eval import COCO
 
-from psa_pose.errors import ResultError
+from psa_pose.errors import ConfigError, ResultError
 from psa_pose.evaluation.coco_ap import (
     METRIC_NAMES,
     keypoint_ap,
@@ -43,6 +43,7 @@ class CocoMetric(PoseMetric):
             threshold of `soft_oks_nms`.
 
     Raises:
+        ConfigError: a dataset of another kind.
         DataError: an annotation that OKS needs the area of has none.
         ResultError: the dataset has images that the ground truth lacks.
     """
@@ -65,6 +66,11 @@ class CocoMetric(PoseMetric):
         ):
             if value not in known:
                 raise ValueError(f"{name} must be one of {known}, got '{value}'")
+        if not hasattr(dataset, 'category_id'):
+            raise ConfigError(
+                f"CocoMetric measures datasets of COCO's format, not '{type(dataset).__name__}' "
+                f'({dataset.ann_file}); PCKAccuracy measures any, MpiiPCKAccuracy MPII'
+            )
         super().__init__(dataset)
         self.ann_file = Path(ann_file) if ann_file else dataset.ann_file
         self.keypoint_score_thr = keypoint_score_thr

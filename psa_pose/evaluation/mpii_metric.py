@@ -112,7 +112,7 @@ class MpiiPCKAccuracy(PoseMetric):
         gt_file: the field's `mpii_gt_val.mat` (HRNet's `gt_valid.mat`), relative to the dataset's
             `data_root`: `pos_gt_src`, `jnt_missing`, `headboxes_src`, `dataset_joints`, persons in
             the order of the annotations. Without it every person of the annotations needs its
-            `headbox`, or none may have joints (test images: predictions only, no numbers).
+            `headbox`. Nobody has joints in test images: predictions only, no numbers.
 
     Raises:
         ConfigError: the dataset is not MPII's.
@@ -131,7 +131,8 @@ class MpiiPCKAccuracy(PoseMetric):
             )
         super().__init__(dataset)
         self.dataset: MpiiDataset = dataset
-        self.truth = self._from_mat(dataset.data_root / gt_file) if gt_file else self._from_json()
+        known = gt_file and dataset.annotated
+        self.truth = self._from_mat(dataset.data_root / gt_file) if known else self._from_json()
 
     @property
     def title(self) -> str:

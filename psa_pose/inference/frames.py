@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
+from time import monotonic
 
 import cv2
 import numpy as np
@@ -27,6 +28,7 @@ class Frame:
         image: (H, W, 3) uint8, RGB; None where it could not be read, or is no longer needed.
         size: (width, height); (0, 0) where it could not be read.
         number: of a video's frame, from 0.
+        time: of a video's frame, in seconds from its start; of a camera's, when it came.
         error: why it could not be used.
         turned: whether its file says by EXIF that it is to be turned, and it was not.
     """
@@ -35,6 +37,7 @@ class Frame:
     image: np.ndarray | None
     size: tuple[int, int] = (0, 0)
     number: int | None = None
+    time: float = 0.0
     error: DataError | None = None
     turned: bool = False
 
@@ -67,8 +70,8 @@ class Source(ABC):
         """How many frames it says it has; 0 where it does not say."""
         return 1
 
-    def _frame(self, image: np.ndarray, number: int | None = None) -> Frame:
-        return Frame(self, image, (image.shape[1], image.shape[0]), number)
+    def _frame(self, image: np.ndarray, number: int | None = None, time: float = 0.0) -> Frame:
+        return Frame(self, image, (image.shape[1], image.shape[0]), number, time)
 
 
 class ImageFile(Source):
@@ -119,7 +122,7 @@ class Video(Source):
         self.name = f'{WEBCAM}{source}' if self.live else str(source)
         self._source = source if isinstance(source, int) else str(source)
         with _Capture(self._source, self.name) as capture:
-            self.fps = _positive(capture.get(cv2.CAP_PROP_FPS)) or _USUAL_FPS
+            self.fps: float = _positive(capture.get(cv2.CAP_PROP_FPS)) or _USUAL_FPS
             self._length = int(_positive(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
     @property
@@ -129,13 +132,15 @@ class Video(Source):
 
     def frames(self) -> Iterator[Frame]:
         """The frames; one more with an error where the file ends before it should."""
-        number = 0
+        number, started = 0, monotonic()
         with _Capture(self._source, self.name) as capture:
             while True:
                 there, image = capture.read()
                 if not there:
                     break
-                yield self._frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), number)
+                # A slow network skips what a camera shows meanwhile.
+                time = monotonic() - started if self.live else number / self.fps
+                yield self._frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), number, time)
                 number += 1
         if not number or number + _END_SLACK < self.length:
             what = f'ends after {number} frames' if number else 'has no frame that can be decoded'

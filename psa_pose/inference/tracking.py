@@ -27,11 +27,9 @@ def smoothed(
     source, tracker = None, PoseTracker(sigmas, options)
     for frame, result in pairs:
         check_videos([frame.source])
-        assert frame.source.fps is not None
         if frame.source is not source:
             source, tracker = frame.source, PoseTracker(sigmas, options)
-        time = (frame.number or 0) / frame.source.fps
-        keypoints, tracks = tracker(result.keypoints, result.boxes, time)
+        keypoints, tracks = tracker(result.keypoints, result.boxes, frame.time)
         yield frame, replace(result, keypoints=keypoints, tracks=tracks)
 
 

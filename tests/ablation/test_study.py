@@ -9,10 +9,11 @@ import torch
 from psa_pose.ablation import read_study
 from psa_pose.ablation.factors import ATTENTION, FACTORS
 from psa_pose.engine.build import build_model
-from psa_pose.engine.config import find_config
+from psa_pose.engine.config import find_config, load_config
 from psa_pose.engine.optim import build_schedules, lr_factor
 from psa_pose.engine.param_groups import param_groups
 from psa_pose.errors import ConfigError
+from psa_pose.registry import KEYPOINT_CODECS
 from psa_pose.structures import COCO_KEYPOINTS
 from tests.conftest import ROOT
 
@@ -47,6 +48,18 @@ class TestArms:
         assert cell.config.codec.type == 'UDPHeatmap'
         assert cell.config.codec.input_size == (96, 128)
         assert cell.config.randomness.seed == 5
+
+    @pytest.mark.parametrize('size', ['256x192', '384x288'])
+    def test_codecs_are_those_of_the_configs(self, tmp_path, size):
+        base, factors = f'coco/hrnet_w32_{size}.py', {'codec': ['msra', 'dark', 'udp']}
+        study = read(tmp_path, base=str(ROOT / 'configs' / base), factors=factors)
+        for level, name in (('msra', ''), ('dark', '_dark'), ('udp', '_udp')):
+            shipped = load_config(ROOT / f'configs/coco/hrnet_w32{name}_{size}.py').codec
+            built = (KEYPOINT_CODECS.build(dict(c)) for c in (study.configs[level].codec, shipped))
+            ours, theirs = (vars(codec) for codec in built)
+            if level == 'msra':  # it blurs nothing
+                assert ours.pop('kernel') and theirs.pop('kernel')
+            assert ours == theirs
 
     def test_levels_do_not_reach_into_each_other(self, tmp_path):
         factors = {'attention': ['psa_parallel', 'none'], 'identity_init': [False, True]}

@@ -191,6 +191,15 @@ class TestMetric:
         metric = MpiiPCKAccuracy(dataset_of(tmp_path, persons[4:1:-1]), 'gt.mat')
         np.testing.assert_array_equal(metric.truth.keypoints[0], persons[4]['joints'])
 
+    def test_test_images_have_no_truth_whatever_the_config_names(self, tmp_path):
+        write_mat(tmp_path / 'gt.mat', entries(3, seed=1))
+        persons = [{k: v for k, v in p.items() if 'joints' not in k} for p in entries(2)]
+        metric = MpiiPCKAccuracy(dataset_of(tmp_path, persons), 'gt.mat')
+        feed(metric)
+        assert metric.truth is None and set(metric.compute()) == {'boxes'}
+        with pytest.raises(ConfigError, match='CocoMetric measures .*MpiiDataset.*PCKAccuracy'):
+            METRICS.build({'type': 'CocoMetric'}, dataset=metric.dataset)
+
     def test_other_persons_are_refused(self, tmp_path):
         write_mat(tmp_path / 'gt.mat', entries(3, seed=1))
         with pytest.raises(ResultError, match=r'gt\.mat and .*mpii\.json .* different'):

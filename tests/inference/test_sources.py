@@ -130,6 +130,7 @@ class TestVideos:
         assert (source.length, source.fps, source.live) == (3, 12.5, False)
         found = list(source.frames())
         assert [f.number for f in found] == [0, 1, 2] and not any(f.error for f in found)
+        assert [f.time for f in found] == [0, 0.08, 0.16]
         assert found[0].size == (64, 48)
         assert found[0].image is not None and found[0].image[..., 0].min() > 200
         assert found[0].image[..., 2].max() < 50
@@ -212,6 +213,10 @@ def test_a_cameras_frames_do_not_wait_for_each_other(
             seen += 1
             return [[0, 0, 20, 20]]
 
+        clock = iter([10.0, 10.5, 11.5, 11.75, 12.0, 13.0])
+        with monkeypatch.context() as context:
+            context.setattr(frames_module, 'monotonic', lambda: next(clock))
+            assert [f.time for f in source.frames()] == [0.5, 1.5, 1.75, 2.0, 3.0]
         for i, result in enumerate(inferencer(inputs, whole)):
             assert result.frame == i and seen == i + 1
         assert seen == 5

@@ -7,7 +7,7 @@ import numpy as np
 from psa_pose.engine.check.findings import Findings, some
 from psa_pose.engine.check.sheet import Sheet
 from psa_pose.errors import DataError
-from psa_pose.structures import KeypointInfo
+from psa_pose.structures import KeypointInfo, side_of
 
 SURE = 30  # persons without which a share says nothing
 
@@ -39,7 +39,7 @@ def check_info(
     alone = [
         name
         for i, name in enumerate(names)
-        if flips[i] == i and any(side in name.lower() for side in ('left', 'right'))
+        if flips[i] == i and side_of(name)
     ]
     if alone and mirrored:
         findings.warning(
@@ -73,7 +73,7 @@ def pairs(info: KeypointInfo) -> Sequence[tuple[int, int]]:
     return [
         (i, j)
         for i, j in enumerate(info.flip_indices)
-        if i != j and 'left' in info.names[i].lower()
+        if i != j and side_of(info.names[i]) == 'left'
     ]
 
 
