@@ -47,5 +47,5 @@ def offsets(center: Tensor, length: int) -> Tensor:
 
 
 def nearest_pixel(x: Tensor) -> Tensor:
-    """Halves upwards, as the field rounds."""
+    """Halves upwards. The field cuts x + 0.5 off: the same, but 1 more below -0.5."""
     return torch.floor(x + 0.5)

@@ -26,7 +26,8 @@ MSRA where none is named. A leaf states what differs from its base.
 Parameters in millions; G: 10⁹ multiply-adds for one crop, counted from what runs (papers call one
 a FLOP). Published numbers are AP on COCO val2017 with the boxes named: **det** the 56.4-AP
 detector's, **gt** ground truth's by their signature. The two are not comparable. On MPII they are
-mean PCKh@0.5 with the annotation's boxes. Made by `python tools/config_table.py`.
+mean PCKh@0.5 with the annotation's boxes. All of them started from ImageNet's weights, which no
+config here names ([how to](../docs/coco.md)). Made by `python tools/config_table.py`.
 
 | config | M | G | codec, sigma | published AP | measured here, ground-truth boxes |
 |---|---|---|---|---|---|

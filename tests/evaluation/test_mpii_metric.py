@@ -197,7 +197,7 @@ class TestMetric:
         metric = MpiiPCKAccuracy(dataset_of(tmp_path, persons), 'gt.mat')
         feed(metric)
         assert metric.truth is None and set(metric.compute()) == {'boxes'}
-        with pytest.raises(ConfigError, match='CocoMetric measures .*MpiiDataset.*PCKAccuracy'):
+        with pytest.raises(ConfigError, match=r'CocoMetric measures .*MpiiDataset.*PCKAccuracy'):
             METRICS.build({'type': 'CocoMetric'}, dataset=metric.dataset)
 
     def test_other_persons_are_refused(self, tmp_path):

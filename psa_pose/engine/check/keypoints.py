@@ -36,11 +36,7 @@ def check_info(
             f'mirroring twice does not lead back from {some(odd)}',
             "name keypoints of one part 'left_x' and 'right_x', and no others so",
         )
-    alone = [
-        name
-        for i, name in enumerate(names)
-        if flips[i] == i and side_of(name)
-    ]
+    alone = [name for i, name in enumerate(names) if flips[i] == i and side_of(name)]
     if alone and mirrored:
         findings.warning(
             where,
