@@ -131,8 +131,10 @@ class MpiiPCKAccuracy(PoseMetric):
             )
         super().__init__(dataset)
         self.dataset: MpiiDataset = dataset
-        known = gt_file and dataset.annotated
-        self.truth = self._from_mat(dataset.data_root / gt_file) if known else self._from_json()
+        if gt_file and dataset.annotated:
+            self.truth: MpiiTruth | None = self._from_mat(dataset.data_root / gt_file)
+        else:
+            self.truth = self._from_json()
 
     @property
     def title(self) -> str:
