@@ -113,8 +113,9 @@ class TrainLog(L.Callback):
         if isinstance(trainer.progress_bar_callback, ProgressBar):
             trainer.progress_bar_callback.values = values
         if self.plain:
+            of = '' if trainer.max_steps > 0 else f'/{trainer.max_epochs}'
             self._say(
-                f'epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  step {step}/{total}  '
+                f'epoch {trainer.current_epoch + 1}{of}  step {step}/{total}  '
                 f'loss {values["loss"]:.6f}  lr {values["lr"]:.2e}  '
                 f'{values["samples_per_s"]:.0f} samples/s  data wait {values["data_wait"]:.0%}  '
                 f'ETA {timedelta(seconds=round(left))}'

@@ -114,6 +114,12 @@ class Run:
         value = (self.config.get('train_cfg') or {}).get('max_epochs')
         return value if isinstance(value, int) else None
 
+    @property
+    def max_steps(self) -> int | None:
+        """That the config asks for, where it counts them."""
+        value = (self.config.get('trainer') or {}).get('max_steps')
+        return value if isinstance(value, int) and value > 0 else None
+
     @cached_property
     def attention(self) -> str:
         """Of the backbone, in a few words."""

@@ -63,11 +63,14 @@ def progress(run: Run) -> str:
     epochs = [entry['epoch'] for entry in run.history if entry['epoch']]
     epochs += [int(epoch.values[-1]) + 1] if epoch else []
     done = max(epochs, default=0)
-    finished = run.history and run.history[-1]['epoch'] == run.max_epochs
-    if finished:
+    last = run.history[-1] if run.history else {'epoch': 0, 'step': 0}
+    if last['epoch'] == run.max_epochs:
         return f'Complete: {run.max_epochs} epochs, {steps:,} steps.'
-    of = f' of {run.max_epochs}' if run.max_epochs else ''
-    return f'Unfinished or still running: in epoch {done}{of} at step {steps:,}.'
+    if last['step'] == run.max_steps:
+        return f'Complete: {steps:,} steps, {done} epochs begun.'
+    of = f' of {run.max_epochs}' if run.max_epochs and not run.max_steps else ''
+    of_steps = f' of {run.max_steps:,}' if run.max_steps else ''
+    return f'Unfinished or still running: in epoch {done}{of} at step {steps:,}{of_steps}.'
 
 
 def numbers(run: Run) -> Html:

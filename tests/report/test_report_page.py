@@ -195,6 +195,17 @@ def test_an_unfinished_run(copy_run: Copy) -> None:
     assert 'Unfinished or still running: in epoch 2 of 5 at step 12' in page_of(folder).text
 
 
+def test_a_run_that_counts_steps(copy_run: Copy) -> None:
+    folder = copy_run(without=('test',))
+    config = folder / 'config.py'
+    written = config.read_text().replace('max_epochs=2', 'max_epochs=1000000')
+    config.write_text(f'{written}\ntrainer = dict(max_steps=12)\n')
+    assert 'Complete: 12 steps, 2 epochs begun' in page_of(folder).text
+    config.write_text(f'{written}\ntrainer = dict(max_steps=1300)\n')
+    unfinished = 'Unfinished or still running: in epoch 2 at step 12 of 1,300'
+    assert unfinished in page_of(folder).text
+
+
 def test_boxes_of_another_kind_stand_in_a_table_of_their_own(copy_run: Copy) -> None:
     folder = copy_run()
     alter(folder / 'test/about.json', lambda a: {**a, 'boxes': 'a detector, some.json'})
