@@ -318,7 +318,7 @@ def main() -> None:
     parser.add_argument('--data', type=Path, default=DATA)
     parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
     parser.add_argument(
-        '--networks', nargs='+', choices=CONFIGS, default=['hrnet_w32', 'simplebaseline_r50']
+        '--networks', nargs='+', choices=CONFIGS, default=['simplebaseline_r50', 'hrnet_w32']
     )
     parser.add_argument('--contestants', nargs='+', choices=CONTESTANTS)
     parser.add_argument('--batch', type=int, default=8)

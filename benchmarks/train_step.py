@@ -32,8 +32,8 @@ from psa_pose.models import PSA
 from psa_pose.structures import COCO_KEYPOINTS, PoseBatch
 
 NETWORKS = {
-    'hrnet_w32': 'configs/coco/hrnet_w32{}_256x192.py',
     'simplebaseline_r50': 'configs/coco/simplebaseline_r50{}_256x192.py',
+    'hrnet_w32': 'configs/coco/hrnet_w32{}_256x192.py',
 }
 CONTESTANTS = {'none': '', 'psa_p': '_psa_p', 'psa_s': '_psa_s', 'spelled out': '_psa_p'}
 
