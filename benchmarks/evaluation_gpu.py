@@ -157,10 +157,7 @@ def measure(network: str, args: argparse.Namespace, folder: Path) -> list[dict[s
         'half': Ours(network, options, fp16=True),
     }
     sides = {'stand-in': StandIn(sides['float32'], args.device), **sides}
-    batches = list(sides['float32'].loader)
-    if args.device == 'cuda':
-        batches = [type(batch)(*(field.pin_memory() for field in batch)) for batch in batches]
-    batches *= args.repeat
+    batches = list(sides['float32'].loader) * args.repeat
     persons = sum(len(batch.crop) for batch in batches)
     rounds = [{n: side.run(batches) for n, side in sides.items()} for _ in range(args.rounds + 1)]
     rows = []

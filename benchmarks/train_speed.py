@@ -178,6 +178,7 @@ def our_step(network: str, contestant: str, args: argparse.Namespace) -> Step:
 
 def steps(network: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Rows of one network, ratios to the first of them."""
+    torch.compiler.reset()  # it gives up on a function that it has compiled too often
     steps: dict[str, Step] = {n: our_step(network, n, args) for n in args.contestants}
     timers = {n: lambda step=step: seconds(step, args.device) for n, step in steps.items()}
     peer = None

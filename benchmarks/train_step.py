@@ -88,6 +88,7 @@ def seconds(step: Callable, args: argparse.Namespace) -> float:
 
 def compare(network: str, args: argparse.Namespace, dtype: str, launch: str) -> list[dict]:
     """Rows of one network."""
+    torch.compiler.reset()  # it gives up on a function that it has compiled too often
     names = args.contestants
     steps = {name: make_step(NETWORKS[network], name, args, dtype) for name in names}
     if launch == 'one graph':
