@@ -58,7 +58,10 @@ try() { # SECONDS COMMAND...: one that fails, or takes longer, leaves the next o
   shift
   ((seconds = seconds < LIMIT - start ? seconds : LIMIT - start))
   echo "--- at $start s: $*"
-  ((seconds > 0)) && timeout -k 5 "$seconds" "$@" || { echo "*** failed ($?): $*"; failed=1; }
+  if ((seconds <= 0)) || ! timeout -k 5 "$seconds" "$@"; then
+    echo "*** failed, or no time was left: $*"
+    failed=1
+  fi
 }
 
 bench() { # SECONDS NAME SCRIPT ARGUMENTS...: of an option that comes twice the later one counts
