@@ -197,7 +197,7 @@ class OurSide:
         }
 
 
-def make_weights(network: str, data: Path, split: str, path: Path) -> None:
+def make_weights(config: str, changes: list[str], path: Path) -> None:
     """Seeded weights whose heatmaps vary: BatchNorm knows the images, the last layer is larger.
 
     Residual branches are turned down: a deep random network is chaotic, and would make another
@@ -210,8 +210,7 @@ def make_weights(network: str, data: Path, split: str, path: Path) -> None:
     from psa_pose.structures import COCO_KEYPOINTS
 
     torch.manual_seed(0)
-    side = OurSide(network, '', str(data), split, 16)
-    cfg = load_config(side.options['config'], side.options['changes'])
+    cfg = load_config(config, changes)
     model = build_model(cfg, COCO_KEYPOINTS).train()
     dataset = build.build_dataset(cfg, 'val_dataloader')
     samples = [dataset[i] for i in range(16)]
@@ -327,7 +326,8 @@ def main() -> None:
         for network in args.networks:
             path = args.weights or Path(folder, f'{network}.pth')
             if not args.weights:
-                make_weights(network, args.data, args.split, path)
+                options = OurSide(network, '', str(args.data), args.split, 16).options
+                make_weights(options['config'], options['changes'], path)
             rows.append(measure(args, network, str(path.resolve())))
     mine = versions('psa_pose')
     both = (mine, rows[0]['mmpose_versions'])

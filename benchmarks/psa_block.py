@@ -29,7 +29,6 @@ one round: machines drift, so only neighbours in time are compared. The range is
 
 import argparse
 import contextlib
-import json
 import statistics
 import sys
 import time
@@ -38,6 +37,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
+from device import TF32, bandwidth, captured, synchronize, where, write
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -124,11 +124,11 @@ class Bench:
 
     def seconds(self, step: Callable[[], None], repeats: int) -> float:
         """Wall-clock time of a step, one after another."""
-        self.synchronize()
+        synchronize(self.device)
         start = time.perf_counter()
         for _ in range(repeats):
             step()
-        self.synchronize()
+        synchronize(self.device)
         return (time.perf_counter() - start) / repeats
 
     def gpu_seconds(self, step: Callable[[], None], repeats: int) -> float:
@@ -139,25 +139,8 @@ class Bench:
             start.record()
             step()
             end.record()
-        self.synchronize()
+        synchronize(self.device)
         return statistics.median(start.elapsed_time(end) for start, end in events) / 1e3
-
-    def synchronize(self) -> None:
-        if self.device == 'cuda':
-            torch.cuda.synchronize()
-
-    def captured(self, step: Callable[[], None]) -> Callable[[], None]:
-        """The step's kernels as one CUDA graph."""
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(3):  # compiles kernels, and lets libraries choose theirs
-                step()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            step()
-        return graph.replay
 
     def rounds(
         self, steps: dict[str, Callable[[], None]], rounds: int, slot: float
@@ -214,22 +197,6 @@ def cache_filler() -> Tensor:
     return torch.ones(2**26, device='cuda')
 
 
-@lru_cache
-def gpu_bandwidth() -> float:
-    """Bytes read and written in a second by a copy far larger than the caches."""
-    source = torch.randn(2**28, device='cuda')
-    target = torch.empty_like(source)
-    seconds = []
-    for _ in range(20):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        target.copy_(source)
-        end.record()
-        torch.cuda.synchronize()
-        seconds.append(start.elapsed_time(end) / 1e3)
-    return 2 * source.nbytes / statistics.median(seconds)
-
-
 def measure(
     shape: Shape, kinds: list[str], bench: Bench, rounds: int, slot: float
 ) -> Iterator[dict]:
@@ -252,12 +219,12 @@ def measure(
             peaks = {name: bench.peak_mib(step) for name, step in steps.items()}
             if cuda:
                 eager = {f'eager {name}': steps[name] for name in ('psa', 'spelled')}
-                steps = {name: bench.captured(step) for name, step in steps.items()} | eager
+                steps = {name: captured(step) for name, step in steps.items()} | eager
             else:
                 steps['copy'] = lambda: target.copy_(bench.x)
             times = bench.rounds(steps, rounds, slot)
             if cuda:
-                times['copy'] = [2 * bench.x.nbytes / gpu_bandwidth()] * rounds
+                times['copy'] = [2 * bench.x.nbytes / bandwidth()] * rounds
 
             def ratio(
                 above: str, below: str, factor: float = 1.0, times: dict = times
@@ -282,8 +249,8 @@ def measure(
             yield row
 
 
-def table(rows: list[dict], title: str) -> Table:
-    view = Table(title=title)
+def table(rows: list[dict], title: str, note: str | None) -> Table:
+    view = Table(title=title, caption=note)
     for name in ('CxHxW', 'batch', 'PSA', 'pass'):
         view.add_column(name, no_wrap=True)
     columns = ['PSA ms', 'spelled out', 'quartiles', 'of a block', 'of the floor', 'kept']
@@ -359,33 +326,36 @@ def main() -> None:
     keep_large_blocks()
     torch.manual_seed(0)
     console = Console(width=None if sys.stdout.isatty() else 160)
+    cuda = args.device == 'cuda'
+    torch.backends.cudnn.benchmark = cuda  # as the Trainer has it, for the block's convolutions
+    measured = {'copy_bytes_per_s': bandwidth()} if cuda else {}
     results = []
     for dtype_name in args.dtype:
         for threads in args.threads:
             torch.set_num_threads(threads)
-            rows = []
+            here, rows = where(args.device, **measured), []
             for shape in resolve(args.shapes):
                 for batch in args.batch:
                     dtype = getattr(torch, dtype_name)
                     bench = Bench(shape, batch, dtype, args.device, args.memory_format)
                     for row in measure(shape, args.kinds, bench, args.rounds, slot=0.01):
-                        rows.append({'shape': shape, 'batch': batch, **row})
-            where = f'{threads} thread(s)' if args.device == 'cpu' else torch.cuda.get_device_name()
-            title = f'{dtype_name}, {args.memory_format}, {where}, torch {torch.__version__}'
-            console.print(table(rows, title))
-            results += [{'dtype': dtype_name, 'threads': threads, **row} for row in rows]
+                        setting = {'dtype': dtype_name, 'threads': threads}
+                        rows.append({**setting, 'shape': shape, 'batch': batch, **row})
+                    write(args.json, here, results + rows)
+            name = f'{dtype_name}, {args.memory_format}, {here["device"]}'
+            note = TF32 if cuda and dtype_name == 'float32' else None
+            console.print(table(rows, f'{name}, torch {torch.__version__}', note))
+            results += rows
     slower = [row for row in results if row['spelled_out'][0] < 1]
     console.print(f'slower than spelled out: {len(slower)} of {len(results)} rows')
-    if args.device == 'cuda':
+    if cuda:
         training = [row for row in results if row['training']]
         large = [row for row in training if row['bytes_of_x'] >= LARGE]
         fast = sum(row['spelled_out'][0] >= 5 for row in training)
         near = sum(row['of_floor'][0] <= 1 / 0.7 for row in large)
-        console.print(f'a large copy moves {gpu_bandwidth() / 1e12:.2f} TB/s')
+        console.print(f'a large copy moves {bandwidth() / 1e12:.2f} TB/s')
         console.print(f'fwd+bwd, 5 times the spelled-out form: {fast} of {len(training)} rows')
         console.print(f'fwd+bwd, 70% of the floor: {near} of {len(large)} rows of large maps')
-    if args.json:
-        args.json.write_text(json.dumps({'torch': torch.__version__, 'rows': results}, indent=1))
 
 
 if __name__ == '__main__':

@@ -10,12 +10,15 @@ Real images and keypoints (../shared/data/coco_mini) with the training augmentat
 steps  From a loaded batch to new weights. `mmpose`: the real MMPose on its own config and data, its
        `train_step` with its preprocessing, loss, accuracy and Adam; where it is not installed, as
        beside a GPU, `plain` stands in for it: our network, NCHW, eager float32, Adam not fused.
-       `default` is what this project does there if not told otherwise. Contestants take turns; a
-       ratio is the median over rounds of the ratios within one round, its range the quartiles. On
-       a CPU time is what the process spent on its processor, another program's turn left out.
+       `default` is what this project does there if not told otherwise, on a GPU with bfloat16;
+       `graphs` is it compiled with CUDA graphs, `captured` the eager step replayed as one graph:
+       the GPU's own time. Contestants take turns; a ratio is the median over rounds of the ratios
+       within one round, its range the quartiles. On a CPU time is what the process spent on its
+       processor, another program's turn left out.
 curve  The losses of `default` and `plain` from the same weights on the same batches, and of `plain`
        from other weights: the noise that a difference must be compared with.
-epoch  `tools/train.py` itself: samples a second and the share of the time waiting for data.
+epoch  `tools/train.py` itself: samples a second and the share of the time waiting for data. Every
+       person comes `--repeat` times, for epochs of a length that a real one has.
 """
 
 import argparse
@@ -27,10 +30,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from device import TF32, captured, where, write
 from evaluation import NETWORKS as MMPOSE_CONFIGS
 from peer import PYTHON, Peer, serve
 from rich.console import Console
@@ -52,6 +57,12 @@ CONTESTANTS = {
     'bfloat16': [AMP],
     'compiled': ['compile=True'],
     'bfloat16, compiled': [AMP, 'compile=True'],
+    'graphs': ['compile.mode=reduce-overhead'],
+    'captured': [],
+}
+ALL = {  # on a GPU `default` already is bfloat16
+    'cpu': ['plain', 'default', 'bfloat16', 'compiled', 'bfloat16, compiled'],
+    'cuda': ['plain', 'default', 'compiled', 'graphs', 'captured'],
 }
 Step = Callable[[], Any]
 
@@ -76,8 +87,14 @@ class Training:
         self.estimator = build.build_model(cfg, dataset.info).to(args.device)
         self.loss = PoseModule(self.estimator, None, self.step)._loss  # type: ignore[arg-type]
         fused = contestant != 'plain' and self.step.fuses(torch.optim.Adam, {})
-        self.optimizer = torch.optim.Adam(self.estimator.parameters(), 5e-4, fused=fused or None)
+        self.optimizer = torch.optim.Adam(
+            self.estimator.parameters(),
+            5e-4,
+            fused=fused or None,
+            capturable=contestant == 'captured',
+        )
         self.dataset, self.device = dataset, args.device
+        self.benchmark = self.step.cudnn_benchmark and contestant != 'plain'
 
     def batches(self, size: int) -> Iterator[Any]:
         """On the device, epoch after epoch, the same for every contestant."""
@@ -89,6 +106,7 @@ class Training:
                 yield type(batch)(*(field.to(self.device) for field in batch))
 
     def __call__(self, batch: Any) -> torch.Tensor:
+        torch.backends.cudnn.benchmark = self.benchmark  # contestants share the process
         dtype = getattr(torch, self.step.dtype)
         with torch.autocast(self.device, dtype, enabled=dtype != torch.float32):
             loss = self.loss(batch)
@@ -129,10 +147,10 @@ class MMPose:
         return time.process_time() - start
 
 
-def data_options(args: argparse.Namespace) -> list[str]:
+def data_options(args: argparse.Namespace, ann_file: str | Path = ANN_FILE) -> list[str]:
     return [
         f'train_dataloader.dataset.data_root={args.data.resolve()}',
-        f'train_dataloader.dataset.ann_file={ANN_FILE}',
+        f'train_dataloader.dataset.ann_file={ann_file}',
         'train_dataloader.dataset.data_prefix.img=images/',
     ]
 
@@ -154,11 +172,13 @@ def seconds(step: Step, device: str) -> float:
 def our_step(network: str, contestant: str, args: argparse.Namespace) -> Step:
     training = Training(network, contestant, args)
     batch = next(training.batches(args.batch))
-    return lambda: training(batch)
+    step = partial(training, batch)
+    return captured(step) if contestant == 'captured' else step
 
 
 def steps(network: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Rows of one network, ratios to the first of them."""
+    torch.compiler.reset()  # it gives up on a function that it has compiled too often
     steps: dict[str, Step] = {n: our_step(network, n, args) for n in args.contestants}
     timers = {n: lambda step=step: seconds(step, args.device) for n, step in steps.items()}
     peer = None
@@ -216,19 +236,37 @@ def curve(network: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     ]
 
 
+def repeated(source: Path, times: int, target: Path) -> None:
+    """Annotations that have every person of `source` many times, in the same image files."""
+    content = json.loads(source.read_text())
+    step = 1 + max(e['id'] for name in ('images', 'annotations') for e in content[name])
+
+    def again(entry: dict[str, Any], i: int) -> dict[str, Any]:
+        new = {key: entry[key] + i * (step) for key in ('id', 'image_id') if key in entry}
+        return {**entry, **new}
+
+    for name in ('images', 'annotations'):
+        content[name] = [again(entry, i) for i in range(times) for entry in content[name]]
+    target.write_text(json.dumps(content))
+
+
 def epoch(network: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     """What a run of the tool says of itself, over its lines after the first."""
     rows = []
     for name in args.contestants:
         with tempfile.TemporaryDirectory() as folder:
+            persons = Path(folder, 'persons.json')
+            repeated(args.data / ANN_FILE, args.repeat, persons)
             options = [
-                *data_options(args),
+                *data_options(args, persons),
                 *(o.replace('train_', 'val_', 1) for o in data_options(args)),
                 *CONTESTANTS[name],
                 f'train_dataloader.batch_size={args.batch}',
                 f'train_dataloader.num_workers={args.workers}',
                 f'train_cfg.max_epochs={args.epochs}',
-                'default_hooks.logger.interval=5',
+                'train_cfg.val_interval=1000',
+                'default_hooks.checkpoint.interval=1000',
+                'default_hooks.logger.interval=20',
                 'trainer.limit_val_batches=1',
                 f'trainer.accelerator={"cpu" if args.device == "cpu" else "gpu"}',
             ]
@@ -256,8 +294,8 @@ def epoch(network: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def show(rows: list[dict[str, Any]], title: str) -> None:
-    table = Table(title=title)
+def show(rows: list[dict[str, Any]], title: str, note: str | None) -> None:
+    table = Table(title=title, caption=note)
     names = [key for key in rows[0] if key != 'means']
     for name in names:
         table.add_column(name.replace('_', ' '), justify='right', no_wrap=True)
@@ -281,14 +319,15 @@ def main() -> None:
     parser.add_argument('--data', type=Path, default=DATA)
     parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
     parser.add_argument(
-        '--networks', nargs='+', choices=CONFIGS, default=['hrnet_w32', 'simplebaseline_r50']
+        '--networks', nargs='+', choices=CONFIGS, default=['simplebaseline_r50', 'hrnet_w32']
     )
     parser.add_argument('--contestants', nargs='+', choices=CONTESTANTS)
     parser.add_argument('--batch', type=int, default=8)
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument('--rounds', type=int, default=5, help='of steps')
     parser.add_argument('--steps', type=int, default=200, help='of a curve')
-    parser.add_argument('--epochs', type=int, default=3, help='of the 287 persons')
+    parser.add_argument('--epochs', type=int, default=2)
+    parser.add_argument('--repeat', type=int, default=20, help='each of the 287 persons, an epoch')
     parser.add_argument('--workers', type=int, default=2)
     parser.add_argument('--json', type=Path, help='write every number here')
     parser.add_argument('--serve', help=argparse.SUPPRESS)
@@ -296,17 +335,18 @@ def main() -> None:
     if args.serve:
         serve(lambda: MMPose(*json.loads(args.serve)).seconds)
         return
-    if not args.data.exists():
-        print(f'skipped: {args.data} is missing')
-        return
+    if not args.data.is_dir():
+        raise SystemExit(f'{args.data} is missing: name the folder with --data')
     torch.set_num_threads(args.threads)
-    default = {'steps': list(CONTESTANTS), 'curve': ['default'], 'epoch': ['default', 'plain']}
+    default = {'steps': ALL[args.device], 'curve': ['default'], 'epoch': ['default', 'plain']}
     args.contestants = args.contestants or default[args.what]
-    rows = [row for n in args.networks for row in globals()[args.what](n, args)]
-    where = torch.cuda.get_device_name() if args.device == 'cuda' else f'{args.threads} CPU threads'
-    show(rows, f'{args.what}, batch {args.batch}, {where}, torch {torch.__version__}')
-    if args.json:
-        args.json.write_text(json.dumps({'where': where, 'rows': rows}, indent=1) + '\n')
+    here, rows = where(args.device, batch=args.batch), []
+    for network in args.networks:
+        rows += globals()[args.what](network, args)
+        write(args.json, here, rows)
+    note = f'`plain` is {TF32}' if args.device == 'cuda' else None
+    title = f'{args.what}, batch {args.batch}, {here["device"]}, torch {here["torch"]}'
+    show(rows, title, note)
 
 
 if __name__ == '__main__':

@@ -30,6 +30,9 @@ if DEVICE == 'cuda':  # the models' own
         (32, 512, 8, 6),
         (600, 32, 8, 6),
     ]
+HALF = [((3, 36, 9, 7), form) for form in (torch.contiguous_format, torch.channels_last)]
+if DEVICE == 'cuda':  # as W32 trains, and what `gpu_check.sh` times next: compiled here, by many
+    HALF += [((64, 32 << i, 64 >> i, 48 >> i), torch.channels_last) for i in range(4)]
 layouts = pytest.mark.parametrize('layout', ['parallel', 'sequential'])
 formats = pytest.mark.parametrize(
     'memory_format', [torch.contiguous_format, torch.channels_last], ids=['nchw', 'nhwc']
@@ -102,13 +105,14 @@ def small_blocks(monkeypatch):
 @layouts
 @formats
 @pytest.mark.parametrize('shape', SHAPES, ids=lambda shape: 'x'.join(map(str, shape)))
-def test_equals_the_spelled_out_form(shape, memory_format, layout):
+def test_equals_the_spelled_out_form(shape, memory_format, layout, monkeypatch):
     psa = build(shape[1], layout)
     x, dy = maps(shape, torch.float32, memory_format)
     assert polarize_triton.fits(x)
     actual = value_and_gradients(psa, psa, x, dy)
-    assert max(errors(actual, expected_of(psa, x, dy))) < 1e-5
     assert actual[0].stride() == actual[1].stride() == x.stride()
+    for kernels, plain in beside_plain(monkeypatch, psa, x, dy):
+        assert kernels < 4 * plain + 1e-5
 
 
 @layouts
@@ -139,11 +143,12 @@ def beside_plain(
 
 
 @layouts
-@formats
 @half_dtypes
-def test_half_precision_is_no_worse_than_plain(layout, memory_format, dtype, monkeypatch):
-    psa = build(36, layout)
-    x, dy = maps((3, 36, 9, 7), dtype, memory_format)
+@pytest.mark.parametrize('case', HALF, ids=lambda case: f'{case[0]}-{case[1]}')
+def test_half_precision_is_no_worse_than_plain(layout, case, dtype, monkeypatch):
+    shape, memory_format = case
+    psa = build(shape[1], layout)
+    x, dy = maps(shape, dtype, memory_format)
     for module in (psa, copy.deepcopy(psa).to(dtype)):  # as under autocast, and all of it
         for kernels, plain in beside_plain(monkeypatch, module, x, dy):
             assert kernels < 1.02 * plain + 1e-6
