@@ -68,6 +68,8 @@ def wide_dtype(x: Tensor) -> torch.dtype:
 def no_autocast(x: Tensor) -> AbstractContextManager:
     """Autocast would round logits and gates; the dtypes here are chosen by hand."""
     kind = x.device.type
+    if torch.compiler.is_dynamo_compiling():  # torch 2.11's cannot trace the question
+        return torch.autocast(kind, enabled=False)
     active = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     return torch.autocast(kind, enabled=False) if active else nullcontext()
 
