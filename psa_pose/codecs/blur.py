@@ -1,5 +1,7 @@
 """Gaussian blur as products with banded matrices, of whole heatmaps or of a few pixels only."""
 
+from functools import lru_cache
+
 import cv2
 import torch
 from torch import Tensor
@@ -13,7 +15,7 @@ def blur_kernel(size: int) -> list[float]:
 
 
 def blur_matrix(kernel: list[float], length: int, like: Tensor, reflect: bool = False) -> Tensor:
-    """(length, length), the matrix that blurs a line.
+    """(length, length), the matrix that blurs a line; shared, not to be written to.
 
     Args:
         kernel: odd number of weights.
@@ -22,18 +24,34 @@ def blur_matrix(kernel: list[float], length: int, like: Tensor, reflect: bool = 
         reflect: what lies beyond the line's ends: its mirror image without the end pixel
             (OpenCV's default), else 0.
     """
-    weights = torch.tensor(kernel, dtype=like.dtype, device=like.device)
+    make = _matrix if _recording() else _kept_matrix
+    return make(tuple(kernel), length, like.dtype, like.device, reflect)
+
+
+def _matrix(
+    kernel: tuple[float, ...],
+    length: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    reflect: bool,
+) -> Tensor:
+    weights = torch.tensor(kernel, dtype=dtype, device=device)
     half = len(kernel) // 2
-    pixel = torch.arange(length, device=like.device)
+    pixel = torch.arange(length, device=device)
     if not reflect:
         tap = pixel - pixel.unsqueeze(1) + half
         return weights[tap.clamp(0, 2 * half)] * ((tap >= 0) & (tap <= 2 * half))
     # Where each tap of each pixel comes from: back and forth between the ends.
     period = max(2 * (length - 1), 1)
-    source = (pixel.unsqueeze(1) + torch.arange(-half, half + 1, device=like.device)) % period
+    source = (pixel.unsqueeze(1) + torch.arange(-half, half + 1, device=device)) % period
     source = torch.minimum(source, period - source) if length > 1 else source * 0
     matrix = weights.new_zeros(length, length)
     return matrix.scatter_add(1, source, weights.expand(length, -1))
+
+
+# Made once: the host waits while weights that are Python's reach a GPU. A matrix made in inference
+# mode would not serve who differentiates afterwards.
+_kept_matrix = lru_cache(maxsize=64)(torch.inference_mode(False)(_matrix))
 
 
 def blur(maps: Tensor, kernel: list[float], reflect: bool = True) -> Tensor:
@@ -51,7 +69,12 @@ def may_choose(maps: Tensor) -> bool:
     The choice looks at values: what records a graph may not, and a GPU would have to be waited
     for, which blurs all of them in less time.
     """
-    return maps.is_cpu and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
+    return maps.is_cpu and not _recording()
+
+
+def _recording() -> bool:
+    """Whether a graph is being made, and tensors are not what they seem."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def blurred_window(maps: Tensor, kernel: list[float], pixel: Tensor, reach: int) -> Tensor:

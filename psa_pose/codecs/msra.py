@@ -77,8 +77,9 @@ class MSRAHeatmap(HeatmapCodec):
             dyy=(log[..., 4, 2] - 2 * log[..., 2, 2] + log[..., 0, 2]) / 4,
             dxy=(log[..., 3, 3] - log[..., 1, 3] - log[..., 3, 1] + log[..., 1, 1]) / 4,
         )
-        inside = (pixel > 1) & (pixel < pixel.new_tensor([width - 2, height - 2]))
-        return torch.where(inside.all(-1, keepdim=True), step, 0)
+        x, y = pixel.unbind(-1)
+        inside = (x > 1) & (x < width - 2) & (y > 1) & (y < height - 2)
+        return torch.where(inside.unsqueeze(-1), step, 0)
 
     def _quarter_shift(self, heatmaps: Tensor, pixel: Tensor, scores: Tensor) -> Tensor:
         """A quarter pixel towards the higher of the maximum's neighbours.
@@ -88,14 +89,17 @@ class MSRAHeatmap(HeatmapCodec):
         keypoints of the crop's last pixels; it is moved half a pixel then.
         """
         height, width = heatmaps.shape[2:]
-        last, stride = pixel.new_tensor([[width - 1, height - 1], [1, width]])
-        index = (pixel[..., 1] * width + pixel[..., 0]).unsqueeze(-1)
-        ends = torch.cat([index - stride * (pixel > 0), index + stride * (pixel < last)], -1)
-        before, after = heatmaps.flatten(2).gather(2, ends).chunk(2, -1)
+        x, y = pixel.unbind(-1)
+        left, right = (x - 1).clamp_min(0), (x + 1).clamp_max(width - 1)
+        above, below = (y - 1).clamp_min(0), (y + 1).clamp_max(height - 1)
+        columns, rows = torch.stack([left, x, right, x], -1), torch.stack([y, above, y, below], -1)
+        ends = heatmaps.flatten(2).gather(2, rows * width + columns)
+        before, after = ends.chunk(2, -1)  # in x and in y
+        last = torch.stack([x == width - 1, y == height - 1], -1)
         # None at 1 and along a first row or column: the field's published numbers have it so.
-        inner = (pixel > 1) & (pixel < last) & (pixel.flip(-1) > 0)
+        inner = (pixel > 1) & ~last & (pixel.flip(-1) > 0)
         peak = scores.unsqueeze(-1)
-        beyond = (pixel == last) & (before > 0) & (peak > before * self._border_ratio)
+        beyond = last & (before > 0) & (peak > before * self._border_ratio)
         return 0.25 * torch.sign(after - before) * inner + 0.5 * beyond
 
     @property

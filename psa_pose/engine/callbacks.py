@@ -22,6 +22,9 @@ class TrainLog(L.Callback):
     """Loss, learning rate, samples a second, share of time waiting for data, time left.
 
     They go to the loggers and the progress bar, and as a line to a stream that is no terminal.
+    What lies between a batch and the wait for the next (a checkpoint, an evaluation, an epoch's
+    end) is neither training nor waiting: it counts for the time left alone.
+
     The loss is the latest batch's, over all ranks. It is read from the device only when it is
     shown, and nothing goes back to it: Lightning's `log` would keep the values there, and its
     progress bar would read them again and again.
@@ -49,9 +52,6 @@ class TrainLog(L.Callback):
         self.waiting = 0.0
         self.window_step = trainer.global_step
 
-    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self.batch_ended = time.perf_counter()  # writing a checkpoint is no waiting for data
-
     def on_before_optimizer_step(
         self, trainer: L.Trainer, module: L.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
@@ -60,7 +60,9 @@ class TrainLog(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        self.waiting += time.perf_counter() - self.batch_ended
+        assert isinstance(module, PoseModule)
+        self.window_started += module.waiting_since - self.batch_ended
+        self.waiting += time.perf_counter() - module.waiting_since
 
     def on_train_batch_end(
         self,
@@ -83,11 +85,8 @@ class TrainLog(L.Callback):
         assert isinstance(module, PoseModule)
         if trainer.state.fn != 'fit' or not module.metrics:
             return  # a sanity check, or an evaluation that prints a table of its own
-        # Evaluation is neither training nor waiting for data.
-        spent = time.perf_counter() - self.validation_started
-        self.window_started += spent
-        self.batch_ended += spent
         if self.plain:
+            spent = time.perf_counter() - self.validation_started
             name, value = next(iter(module.metrics.items()))
             self._say(f'epoch {trainer.current_epoch + 1}: {name} {value:.4f}  ({spent:.0f} s)')
 

@@ -1,5 +1,6 @@
 """The estimator as Lightning sees it: steps, optimizer, and what a checkpoint says."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from math import ceil
@@ -69,6 +70,7 @@ class PoseModule(L.LightningModule):
         self.metrics: dict[str, Any] = {}
         self.control: Any = None  # the ranks' group through host memory, where there is one
         self.skipped = 0
+        self.waiting_since = 0.0
         self.persons: deque[np.ndarray] = deque(maxlen=64)  # of the latest batches
         self._predicted: list[tuple[Tensor, ...]] = []
 
@@ -109,8 +111,15 @@ class PoseModule(L.LightningModule):
                 self._check_first(batch)
         return batch
 
+    def _wait_for_data(self, *_: Any) -> None:
+        # Callbacks, which may write a checkpoint, come before a module's hooks.
+        self.waiting_since = time.perf_counter()
+
+    on_train_start = on_train_batch_end = on_validation_end = _wait_for_data  # type: ignore[assignment]
+
     def on_train_epoch_start(self) -> None:
         self.metrics = {}  # those of an earlier epoch say nothing of this one's weights
+        self._wait_for_data()
 
     def on_train_batch_start(self, batch: PoseBatch, batch_idx: int) -> None:
         # A layer with dropout draws the same numbers whether or not training was interrupted.

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,8 @@ class NonFiniteGuard(L.Callback):
         ]
         self._alike = all(map(is_synchronised, norms))  # on all ranks
         buffers = [b for n in norms for b in (n.running_mean, n.running_var) if b is not None]
-        self._buffers = buffers
-        self._kept = torch.cat([b.flatten() for b in buffers]) if buffers else None
+        self._buffers, self._flat = buffers, [b.flatten() for b in buffers]
+        self._kept = torch.cat(self._flat) if buffers else None
         if self._kept is not None:  # views of one tensor: few kernels, whatever their number
             parts = self._kept.split([b.numel() for b in buffers])
             self._parts = [part.view_as(b) for part, b in zip(parts, buffers, strict=True)]
@@ -71,7 +72,7 @@ class NonFiniteGuard(L.Callback):
             found = (~torch.isfinite(module.last_loss)).float()
         else:
             found = _nonfinite(optimizer, module.last_loss.device)
-        now = torch.cat([b.flatten() for b in self._buffers] or [found.new_empty(0)])
+        now = torch.cat(self._flat or [found.new_empty(0)])
         if trainer.world_size > 1:
             shared = found.view(1) if self._alike else torch.cat([found.view(1), now])
             torch.distributed.all_reduce(shared)
@@ -130,14 +131,11 @@ class NonFiniteGuard(L.Callback):
 def _nonfinite(optimizer: torch.optim.Optimizer, device: torch.device) -> Tensor:
     """1.0 where a gradient is inf or nan, else 0.0; in one pass, as GradScaler does."""
     found, one = torch.zeros((), device=device), torch.ones((), device=device)
-    by_kind: dict[Any, list[Tensor]] = {}
-    for group in optimizer.param_groups:
-        for parameter in group['params']:
-            if parameter.grad is not None:
-                grad = parameter.grad
-                by_kind.setdefault((grad.device, grad.dtype), []).append(grad)
-    for grads in by_kind.values():
-        torch._amp_foreach_non_finite_check_and_unscale_(grads, found, one)
+    parameters = chain.from_iterable(group['params'] for group in optimizer.param_groups)
+    grads = [grad for p in parameters if (grad := p.grad) is not None]
+    for dtype in {grad.dtype for grad in grads}:
+        alike = [grad for grad in grads if grad.dtype == dtype]
+        torch._amp_foreach_non_finite_check_and_unscale_(alike, found, one)
     return found
 
 

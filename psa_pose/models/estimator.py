@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from psa_pose.codecs import HeatmapCodec
 from psa_pose.errors import ConfigError
+from psa_pose.models.attention.polarize import no_autocast
 from psa_pose.models.checkpoints import LoadReport
 from psa_pose.registry import MODELS, known_keys
 from psa_pose.structures import KeypointInfo, PoseBatch, PosePrediction
@@ -103,7 +104,7 @@ class TopdownPoseEstimator(nn.Module):
 
     def loss(self, batch: PoseBatch) -> Tensor:
         """The head's loss of a batch, a scalar; float32, as targets are, also under autocast."""
-        with _no_autocast(batch.crop):
+        with no_autocast(batch.crop):
             targets, weights = self.codec.encode(batch.keypoints, batch.visible)
         heatmaps = self(self.data_preprocessor(batch.crop))
         if heatmaps.shape != targets.shape:
@@ -130,14 +131,10 @@ class TopdownPoseEstimator(nn.Module):
     def predict(self, batch: PoseBatch) -> PosePrediction:
         """Keypoints of a batch in image pixels, found and moved there in float32."""
         heatmaps = self.heatmaps(batch)
-        with _no_autocast(heatmaps):  # a product of coordinates in bfloat16 is pixels off
+        with no_autocast(heatmaps):  # a product of coordinates in bfloat16 is pixels off
             keypoints, scores = self.codec.decode(heatmaps)
             linear, offset = batch.to_image[..., :2], batch.to_image[..., 2]
             return PosePrediction(keypoints @ linear.mT + offset.unsqueeze(1), scores)
-
-
-def _no_autocast(like: Tensor) -> torch.autocast:
-    return torch.autocast(like.device.type, enabled=False)
 
 
 def _read_test_cfg(test_cfg: Mapping[str, Any], shift_heatmap: bool) -> tuple[bool, bool]:

@@ -19,21 +19,8 @@ from torch import Tensor
 from torch.autograd import Function
 
 from psa_pose.models.attention import polarize_triton
-
-
-class Weights(NamedTuple):
-    """1x1 convolutions as they are stored, and the affine of the LayerNorm."""
-
-    q_right: Tensor  # Wq, 1 x C
-    v_right: Tensor  # Wv, C/2 x C
-    up: Tensor  # Wz, C x C/2
-    norm_weight: Tensor
-    norm_bias: Tensor
-    q_left: Tensor  # Wq', C/2 x C
-    v_left: Tensor  # Wv', C/2 x C
-
-    def matrices(self, dtype: torch.dtype) -> 'Weights':
-        return Weights(*(w.flatten(1).to(dtype) if w.dim() > 1 else w.to(dtype) for w in self))
+from psa_pose.models.attention.polarize_inputs import Options, Weights
+from psa_pose.models.attention.polarize_ops import polarize_op
 
 
 class Vectors(NamedTuple):
@@ -52,14 +39,6 @@ class Vectors(NamedTuple):
     g_sp: Tensor
 
 
-class Options(NamedTuple):
-    """What is not a tensor."""
-
-    sequential: bool
-    scale: float  # of both gates
-    eps: float  # of the LayerNorm
-
-
 def wide_dtype(x: Tensor) -> torch.dtype:
     """In which vectors are computed: float32, or float64 if x is."""
     return torch.promote_types(x.dtype, torch.float32)
@@ -68,6 +47,8 @@ def wide_dtype(x: Tensor) -> torch.dtype:
 def no_autocast(x: Tensor) -> AbstractContextManager:
     """Autocast would round logits and gates; the dtypes here are chosen by hand."""
     kind = x.device.type
+    if torch.compiler.is_dynamo_compiling():  # torch 2.11's cannot trace the question
+        return torch.autocast(kind, enabled=False)
     active = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     return torch.autocast(kind, enabled=False) if active else nullcontext()
 
@@ -128,11 +109,13 @@ def _gate_into(out: Tensor, g_ch: Tensor, g_sp: Tensor, sequential: bool) -> Ten
 def polarize(x: Tensor, weights: Weights, options: Options, fused: bool = True) -> Tensor:
     """The paper's PSA of x (B x C x H x W); `fused` takes the hand-written backward for autograd's.
 
-    That is Triton kernels, forward and backward, where `polarize_triton.fits`. Compilers and
-    exporters get the plain operations in any case, and fuse those themselves.
+    That is Triton kernels, forward and backward, where `polarize_triton.fits`, in compiled networks
+    too. Compilers get the plain operations of everything else, and exporters of all.
     """
     if fused and not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
         return _Polarize.apply(x, options, *weights)
+    if fused and torch.compiler.is_dynamo_compiling() and polarize_triton.fits(x):
+        return polarize_op(x, list(weights), *options, polarize_triton.is_last(x))[0]
     pixels = x.flatten(2)  # a view in both memory formats
     vectors = gates(pixels, weights.matrices(wide_dtype(x)), options)
     return gated(pixels, vectors.g_ch, vectors.g_sp, options.sequential).view_as(x)
@@ -165,12 +148,14 @@ class _Polarize(Function):
             found = [next(grads) if t.requires_grad else None for t in (x, *weights)]
             return found[0], None, *found[1:]
         if ctx.triton:
-            dx, dws = polarize_triton.backward(x, weights, kept[0], ctx.options, dy)
+            dx, row = polarize_triton.backward(x, weights, kept[0], ctx.options, dy)
+            dws = polarize_triton.parted(row, weights)
         else:
             with no_autocast(x):
                 w = weights.matrices(wide_dtype(x))
                 dx, dws = _backward(x, w, Vectors(*kept), ctx.options, dy)
-        return dx, None, *(dw.to(w.dtype).view_as(w) for dw, w in zip(dws, weights, strict=True))
+            dws = Weights(*(d.to(w.dtype).view_as(w) for d, w in zip(dws, weights, strict=True)))
+        return dx, None, *dws
 
 
 def _backward(

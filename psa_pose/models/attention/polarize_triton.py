@@ -1,23 +1,20 @@
 """When PSA runs as Triton kernels, and with which blocks: the kernels are in `polarize_kernels`.
 
 They take CUDA tensors of float32, bfloat16 or float16, contiguous or channels-last, of up to
-`MAX_CHANNELS` channels. Everything else goes to plain PyTorch, as does everything with the
-environment variable `PSA_POSE_TRITON=0`. With `TRITON_INTERPRET=1`, set before Triton is first
-imported, they run on a CPU: slowly, for tests.
+`MAX_CHANNELS` channels; compiled networks call them by `polarize_ops`. Everything else goes to
+plain PyTorch, as does everything with the environment variable `PSA_POSE_TRITON=0`. With
+`TRITON_INTERPRET=1`, set before Triton is first imported, they run on a CPU: slowly, for tests.
 """
-
-from __future__ import annotations
 
 import os
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:  # which imports this module
-    from psa_pose.models.attention.polarize import Options, Weights
+from psa_pose.models.attention.polarize_inputs import Options, Weights
 
 MAX_CHANNELS = 512
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -42,6 +39,14 @@ class Blocks(NamedTuple):
     warps: int
 
 
+class Launch(NamedTuple):
+    """How the kernels of one pass, forward or backward, are launched."""
+
+    splits: int  # programs for each image
+    tiled: dict[str, int | bool]  # compile-time arguments of a pass over a map
+    small: dict[str, int]  # those of a kernel of small vectors
+
+
 def fits(x: Tensor) -> bool:
     """Whether the kernels can take x (B x C x H x W)."""
     return (
@@ -50,29 +55,37 @@ def fits(x: Tensor) -> bool:
         and (_supported(x.device) if x.is_cuda else INTERPRETED)
         and 0 < x.shape[1] <= MAX_CHANNELS
         and 0 < x.numel() < len(x) * 2**31  # offsets within an image are int32
-        and (x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last))
+        and (x.is_contiguous() or is_last(x))
     )
 
 
-@lru_cache
 def _supported(device: torch.device) -> bool:
-    return torch.cuda.get_device_capability(device) >= (8, 0)  # bfloat16
+    return _capability(device) >= (8, 0)  # bfloat16
+
+
+# `torch.compiler.assume_constant_result`, which would import the compiler for everyone
+_supported._dynamo_marked_constant = True  # type: ignore[attr-defined]
+_capability = lru_cache(torch.cuda.get_device_capability)
+
+
+def is_last(x: Tensor) -> bool:
+    """Whether x is channels-last."""
+    return x.is_contiguous(memory_format=torch.channels_last)
 
 
 def forward(x: Tensor, weights: Weights, options: Options) -> tuple[Tensor, Tensor]:
     """The output, and one row of vectors for each image: all that `backward` needs besides x."""
     from psa_pose.models.attention import polarize_kernels as kernels
 
-    w = _dense(weights)
-    batch, channels, pixels = x.shape[0], x.shape[1], x.shape[2] * x.shape[3]
-    blocks = cut(batch, channels, pixels, _last(x), FORWARD_VALUES)
-    parts = _floats(x, batch * blocks.splits, 2 * channels + 2)
-    vectors = _floats(x, batch, kernels.VECTORS.value * channels + kernels.SCALARS.value)
+    w = Weights._make(w.contiguous() for w in weights)
+    sequential, scale, eps = options
+    batch, channels, height, width = x.shape
+    pixels = height * width
+    splits, tiled, small = _launch(batch, channels, pixels, is_last(x), FORWARD_VALUES, PROGRAMS)
+    parts = _floats(x, batch * splits, 2 * channels + 2)
+    vectors = _floats(x, batch, row_length(channels))
     out = torch.empty_like(x)
-    tiled = _tiled(channels, _last(x), blocks)
-    small = _small(channels, blocks)
-    scale, sequential = options.scale, options.sequential
-    grid = (batch, blocks.splits)
+    grid = (batch, splits)
     with torch.cuda.device_of(x):
         kernels._pool[grid](x, w.q_right, parts, pixels, **tiled)
         kernels._vectors[(batch, 1 if sequential else 2)](
@@ -85,9 +98,9 @@ def forward(x: Tensor, weights: Weights, options: Options) -> tuple[Tensor, Tens
             w.q_left,
             w.v_left,
             pixels,
-            blocks.splits,
+            splits,
             scale,
-            options.eps,
+            eps,
             SEQUENTIAL=sequential,
             **small,
         )
@@ -97,23 +110,21 @@ def forward(x: Tensor, weights: Weights, options: Options) -> tuple[Tensor, Tens
 
 def backward(
     x: Tensor, weights: Weights, vectors: Tensor, options: Options, dy: Tensor
-) -> tuple[Tensor, Weights]:
-    """The gradients of x and, in float32, of the weights."""
+) -> tuple[Tensor, Tensor]:
+    """The gradients of x and, in float32 and in one row, of the weights; see `parted`."""
     from psa_pose.models.attention import polarize_kernels_backward as kernels
 
-    w = _dense(weights)
-    batch, channels, pixels = x.shape[0], x.shape[1], x.shape[2] * x.shape[3]
-    last = _last(x)
+    w = Weights._make(w.contiguous() for w in weights)
+    sequential, scale, _ = options
+    batch, channels, height, width = x.shape
+    pixels, last = height * width, is_last(x)
     dy = dy.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
-    blocks = cut(batch, channels, pixels, last, BACKWARD_VALUES)
-    parts = _floats(x, batch * blocks.splits, 2 * channels)
+    splits, tiled, small = _launch(batch, channels, pixels, last, BACKWARD_VALUES, PROGRAMS)
+    parts = _floats(x, batch * splits, 2 * channels)
     dvectors = _floats(x, batch, kernels.DVECTORS.value * channels + kernels.SCALARS.value)
     dws = _floats(x, 2 * channels * channels + 3 * channels)
     dx = torch.empty_like(x)
-    tiled = _tiled(channels, last, blocks)
-    small = _small(channels, blocks)
-    scale, sequential = options.scale, options.sequential
-    grid = (batch, blocks.splits)
+    grid = (batch, splits)
     with torch.cuda.device_of(x):
         kernels._reduce[grid](x, dy, vectors, parts, pixels, scale, SEQUENTIAL=sequential, **tiled)
         kernels._dvectors[(batch, 1 if sequential else 2)](
@@ -126,7 +137,7 @@ def backward(
             w.q_left,
             w.v_left,
             pixels,
-            blocks.splits,
+            splits,
             scale,
             SEQUENTIAL=sequential,
             **small,
@@ -151,16 +162,39 @@ def backward(
             parts,
             dws,
             batch,
-            blocks.splits,
+            splits,
             C=channels,
             BLOCK=32,
             BLOCK_R=256,
             num_stages=1,
         )
-    half = channels * channels // 2
-    names = ('v_right', 'q_left', 'v_left', 'up', 'q_right', 'norm_weight', 'norm_bias')
-    found = dws.split([half] * 4 + [channels] * 3)
-    return dx, weights._replace(**dict(zip(names, found, strict=True)))
+    return dx, dws
+
+
+def row_length(channels: int) -> int:
+    """Of the vectors of one image."""
+    from psa_pose.models.attention import polarize_kernels as kernels
+
+    return kernels.VECTORS.value * channels + kernels.SCALARS.value
+
+
+def parted(dws: Tensor, weights: Weights) -> Weights:
+    """Each weight's gradient, in its shape and dtype, of what `backward` found."""
+    q_right, v_right, up, norm_weight, norm_bias, q_left, v_left = weights
+    order = (v_right, q_left, v_left, up, q_right, norm_weight, norm_bias)
+    parts = dws.split([w.numel() for w in order])
+    found = [part.to(w.dtype).view_as(w) for part, w in zip(parts, order, strict=True)]
+    dv_right, dq_left, dv_left, dup, dq_right, dnorm_weight, dnorm_bias = found
+    return Weights(dq_right, dv_right, dup, dnorm_weight, dnorm_bias, dq_left, dv_left)
+
+
+@lru_cache(maxsize=1024)
+def _launch(
+    batch: int, channels: int, pixels: int, last: bool, values: int, programs: int
+) -> Launch:
+    """As `cut`; kept, as a network's blocks ask for the same in every step."""
+    blocks = cut(batch, channels, pixels, last, values)
+    return Launch(blocks.splits, _tiled(channels, last, blocks), _small(channels, blocks))
 
 
 def cut(batch: int, channels: int, pixels: int, last: bool, values: int) -> Blocks:
@@ -200,14 +234,6 @@ def _small(channels: int, blocks: Blocks) -> dict[str, int]:
         ROWS=min(_power_of_2(channels // 2), 16 * 32 * warps // block_c),
         num_warps=warps,
     )
-
-
-def _last(x: Tensor) -> bool:
-    return x.is_contiguous(memory_format=torch.channels_last)
-
-
-def _dense(weights: Weights) -> Weights:
-    return weights._replace(**{name: w.contiguous() for name, w in weights._asdict().items()})
 
 
 def _floats(x: Tensor, *shape: int) -> Tensor:

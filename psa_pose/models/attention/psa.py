@@ -21,8 +21,6 @@ from torch import Tensor, nn
 
 from psa_pose.errors import nearest
 from psa_pose.models.attention.polarize import (
-    Options,
-    Weights,
     gated,
     gates,
     matvec,
@@ -31,6 +29,7 @@ from psa_pose.models.attention.polarize import (
     product,
     wide_dtype,
 )
+from psa_pose.models.attention.polarize_inputs import Options, Weights
 from psa_pose.registry import MODELS
 
 # variant -> the layouts it comes in, its default first

@@ -53,6 +53,11 @@ def test_through_the_interpreter():
 
 
 @interpreted
+def test_operators_through_the_interpreter():
+    pytest_in_a_process(HERE / 'operator_checks.py', TRITON_INTERPRET='1')
+
+
+@interpreted
 def test_all_of_psa_through_the_interpreter():
     """What PSA promises, from extremes in float16 to second derivatives, with kernels in it."""
     no_kernels = 'compiles or exports or do_not_fit or official or equals or gradients_and_their'
@@ -67,3 +72,4 @@ def test_compile_for_a_gpu_without_one(tmp_path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 def test_on_the_gpu():
     pytest_in_a_process(HERE / 'kernel_checks.py')
+    pytest_in_a_process(HERE / 'operator_checks.py')
