@@ -1,6 +1,7 @@
 """What tests share: threads, hypothesis' profile, real data, a small rendered dataset."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,9 @@ torch.set_num_threads(1)  # pytest -n is the parallelism
 os.environ['OMP_NUM_THREADS'] = '1'
 settings.register_profile('deterministic', derandomize=True, deadline=None, max_examples=50)
 settings.load_profile('deterministic')
+# nohup and a shell's background ignore these, and so would every process that a test starts.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope='session')

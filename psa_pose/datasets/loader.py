@@ -3,6 +3,7 @@
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import count
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -115,22 +116,27 @@ class PoseDataLoader(DataLoader[PoseBatch]):
         with workers.waiting_for(self):
             batches = super().__iter__()
         batches._timeout = POLL
-        waited = 0.0
-        while True:
-            try:
-                with workers.waiting_for(self):
-                    batch = next(batches)
-            except StopIteration:
-                return
-            except RuntimeError as error:  # time that a stopped job slept counts as one poll
-                if 'timed out after' not in str(error):
-                    raise
-                waited += POLL
-                if self.timeout and waited >= self.timeout:
-                    raise
-            else:
-                yield unpack(batch)
-                waited = 0.0
+        waited, polls = 0.0, count()
+        with workers.Watchdog(self, POLL) as watchdog:
+            while True:
+                try:
+                    with workers.waiting_for(self):
+                        watchdog.fetch = next(polls)
+                        batch = next(batches)
+                except StopIteration:
+                    return
+                except RuntimeError as error:  # time that a stopped job slept counts as one poll
+                    if 'timed out after' not in str(error):
+                        raise watchdog.error or error from None
+                    waited += POLL
+                    if self.timeout and waited >= self.timeout:
+                        raise
+                except (OSError, EOFError) as error:
+                    raise watchdog.error or error from None
+                else:
+                    watchdog.fetch = None
+                    yield unpack(batch)
+                    waited = 0.0
 
     @property
     def workers(self) -> Sequence[BaseProcess]:

@@ -113,6 +113,48 @@ def waiting_for(loader: Loader) -> Iterator[None]:
         _waiting.remove(loader)
 
 
+class Watchdog(threading.Thread):
+    """Kills workers that a batch is fetched from in vain, so that the fetching ends with an error.
+
+    PyTorch limits the wait for a batch's announcement alone. Its memory is then asked of the
+    worker, without a limit, and one that is stopped, or frozen with its container, never answers.
+
+    Args:
+        loader: whose `timeout` counts.
+        poll: seconds between two looks; the time that a stopped job slept counts as one.
+
+    Attributes:
+        fetch: changes with every batch that is waited for, None in between.
+        error: why the workers were killed, or None.
+    """
+
+    def __init__(self, loader: Loader, poll: float) -> None:
+        super().__init__(daemon=True)
+        self.loader, self.poll = loader, poll
+        self.fetch: int | None = None
+        self.error: WorkerError | None = None
+        self._done = threading.Event()
+
+    def __enter__(self) -> 'Watchdog':
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+
+    def run(self) -> None:
+        """Until the context ends."""
+        seen, looks = None, 0
+        while not self._done.wait(self.poll):
+            looks = looks + 1 if self.fetch is not None and self.fetch == seen else 0
+            seen = self.fetch
+            if looks * self.poll > self.loader.timeout > 0:
+                self.error = _hung(self.loader)
+                for worker in self.loader.workers:
+                    worker.kill()
+                return
+
+
 def check_alive(loader: Loader) -> None:
     """Raises WorkerError where a worker is dead."""
     for worker in loader.workers:

@@ -146,9 +146,11 @@ class Job:
     def log(self) -> str:
         return '\n'.join(f'--- {m.log_file.stem}\n{m.log}' for m in self.members)
 
-    def wait_for(self, text: str, within: float = 60, member: int | None = None) -> None:
+    def wait_for(
+        self, text: str, within: float = 60, member: int | None = None, times: int = 1
+    ) -> None:
         end = time.monotonic() + within
-        while text not in (self.log if member is None else self[member].log):
+        while (self.log if member is None else self[member].log).count(text) < times:
             alive = any(m.status is None for m in self.members)
             assert alive and time.monotonic() < end, f'no {text!r}: {self.log}'
             time.sleep(0.01)
