@@ -141,6 +141,7 @@ class Watchdog(threading.Thread):
 
     def __exit__(self, *_: object) -> None:
         self._done.set()
+        self.join()  # it holds the loader
 
     def run(self) -> None:
         """Until the context ends."""
