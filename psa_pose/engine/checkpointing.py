@@ -71,7 +71,7 @@ class RotatingCheckpoint(Checkpoint):
             return  # gradients are still being accumulated
         self.seen_step = step
         self.stop.has_stepped = True
-        if batch_idx + 1 == trainer.num_training_batches:
+        if epoch_is_over(trainer):
             return  # the epoch is evaluated first: a resumed run would not do it
         due = not self.by_epoch and step % self.interval == 0
         ends = step == trainer.max_steps or trainer.should_stop
