@@ -3,7 +3,6 @@
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from itertools import count
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -14,6 +13,7 @@ from psa_pose.datasets import workers
 from psa_pose.datasets.base import TopdownDataset
 from psa_pose.datasets.collate import collate, packed_size, unpack
 from psa_pose.datasets.sampling import EpochBatches, Layout, RankBatches, spacing
+from psa_pose.datasets.worker_errors import explain
 from psa_pose.errors import DataError
 from psa_pose.structures import PoseBatch
 
@@ -80,20 +80,28 @@ class PoseDataLoader(DataLoader[PoseBatch]):
             timeout=timeout if num_workers else 0,
             persistent_workers=num_workers > 0,
             worker_init_fn=_start_worker if num_workers else None,
+            multiprocessing_context=workers.context() if num_workers else None,
         )
 
     def __iter__(self) -> Iterator[PoseBatch]:  # type: ignore[override]
         try:
             yield from self._training_batches() if self._train else self._loaded_batches()
-        except DataError as error:  # PyTorch adds the worker's traceback to the message
+        except Exception as error:
+            meaning = self._meaning(error)
             self._end_workers(error)
-            raise DataError(str(error).rpartition('DataError: ')[2].strip()) from None
-        except (RuntimeError, OSError, EOFError, MemoryError) as error:
-            explained = workers.explain(error, self) if self.num_workers else None
-            if explained is None:
+            if meaning is None:
                 raise
-            self._end_workers(error)
-            raise explained.with_traceback(None) from None
+            try:
+                raise meaning.with_traceback(None) from None
+            finally:
+                del meaning  # else it and this frame hold each other, and the loader
+
+    def _meaning(self, error: Exception) -> Exception | None:
+        """What a user is told; None where it is a bug, of a transform say, which is told itself."""
+        if isinstance(error, DataError):  # PyTorch adds the worker's traceback to the message
+            return DataError(str(error).rpartition('DataError: ')[2].strip())
+        of_workers = isinstance(error, RuntimeError | OSError | EOFError | MemoryError)
+        return explain(error, self) if self.num_workers and of_workers else None
 
     def _training_batches(self) -> Iterator[PoseBatch]:
         if not self._resumed:
@@ -111,32 +119,18 @@ class PoseDataLoader(DataLoader[PoseBatch]):
         if self._iterator is None:
             workers.check_shared_memory(self)
         else:
-            self._iterator._timeout = self.timeout
+            self._iterator._timeout = 0  # the watchdog has the limit
         workers.watch(self)
-        with workers.waiting_for(self):
-            batches = super().__iter__()
-        batches._timeout = POLL
-        waited, polls = 0.0, count()
         with workers.Watchdog(self, POLL) as watchdog:
+            with watchdog.waiting():
+                batches: Any = super().__iter__()
+            batches._timeout = POLL
             while True:
-                try:
-                    with workers.waiting_for(self):
-                        watchdog.fetch = next(polls)
-                        batch = next(batches)
-                except StopIteration:
+                with watchdog.waiting():
+                    batch = _next(batches)
+                if batch is None:
                     return
-                except RuntimeError as error:  # time that a stopped job slept counts as one poll
-                    if 'timed out after' not in str(error):
-                        raise watchdog.error or error from None
-                    waited += POLL
-                    if self.timeout and waited >= self.timeout:
-                        raise
-                except (OSError, EOFError) as error:
-                    raise watchdog.error or error from None
-                else:
-                    watchdog.fetch = None
-                    yield unpack(batch)
-                    waited = 0.0
+                yield unpack(batch)
 
     @property
     def workers(self) -> Sequence[BaseProcess]:
@@ -150,17 +144,14 @@ class PoseDataLoader(DataLoader[PoseBatch]):
         return workers.shared_memory_needed(self.batch_bytes, prefetch, self.num_workers)
 
     def _end_workers(self, error: BaseException) -> None:
-        """Leave no process behind, not even one that hangs or waits for a dead one's lock."""
-        # The traceback holds the loader in a cycle, and PyTorch cannot close one that comes to
-        # the garbage collector: the threads of its queues are gone by then.
-        error.__traceback__ = None
         iterator: Any
         iterator, self._iterator = self._iterator, None
         if iterator is None:  # there are none
             return
-        for worker in iterator._workers:
-            worker.kill()
-        iterator._shutdown_workers()
+        # The traceback holds the loader in a cycle, and PyTorch cannot close one that comes to
+        # the garbage collector: the threads of its queues are gone by then.
+        error.__traceback__ = None
+        workers.end(iterator)
 
     @property
     def taken_batches(self) -> int:
@@ -192,6 +183,16 @@ class PoseDataLoader(DataLoader[PoseBatch]):
         if not samples:
             layout = self._batches.own_layout
         return {'epoch': epoch, 'samples': samples, 'layout': list(layout)}
+
+
+def _next(batches: Iterator[Any]) -> Any:
+    """The next batch, however long it takes; None after the last."""
+    while True:
+        try:
+            return next(batches, None)
+        except RuntimeError as error:  # a look at the workers, nothing has changed
+            if not str(error).startswith('DataLoader timed out'):
+                raise
 
 
 def _batch_bytes(dataset: Dataset[PoseBatch], batch_size: int) -> int:

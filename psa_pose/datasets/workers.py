@@ -1,47 +1,68 @@
-"""Worker processes that die, hang or find no shared memory: what became of them and what to do.
+"""Worker processes that may die or hang at any moment, and nobody who waits for them for ever.
 
-PyTorch tells of a dead worker by a RuntimeError, raised wherever the main thread is, with a
-process id and no cause. Here it becomes a `WorkerError` that a user can act upon.
+PyTorch raises that a worker died wherever the main thread is, asks for locks and messages of dead
+workers, and has no limit for some of its waits. What became of a worker: see `worker_errors`.
 """
 
-import errno
-import re
+import atexit
+import multiprocessing
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from multiprocessing.process import BaseProcess
+from copy import copy
+from functools import partial
+from itertools import count
+from multiprocessing.context import BaseContext
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakSet
 
 from torch.utils.data._utils import signal_handling
 
 from psa_pose.datasets import system
+from psa_pose.datasets.worker_errors import (
+    ABOUT_THE_DYING,
+    Loader,
+    dead,
+    explain,
+    hung,
+    too_little_shared_memory,
+)
 from psa_pose.errors import WorkerError
 
 _PAGE = 4096
-_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
-
-
-class Loader(Protocol):
-    """What is asked of a loader."""
-
-    num_workers: int
-    timeout: float
-    batch_bytes: int
-
-    @property
-    def shared_memory_needed(self) -> int:
-        """In bytes."""
-
-    @property
-    def workers(self) -> Sequence[BaseProcess]:
-        """Its processes, dead or alive."""
-
-
 _loaders: WeakSet[Any] = WeakSet()
 _waiting: list[Loader] = []
+
+
+class Flag:
+    """An event of processes without a lock: what they ask for, nobody can take into death.
+
+    PyTorch's workers ask with every batch whether all is over. multiprocessing's event has a lock,
+    and one that is killed while it has it makes all others wait for ever, the main process too.
+
+    Args:
+        context: of the processes.
+    """
+
+    def __init__(self, context: BaseContext) -> None:
+        self._value = context.RawValue('b', 0)
+
+    def set(self) -> None:
+        """For good."""
+        self._value.value = 1
+
+    def is_set(self) -> bool:
+        """Whether `set` was called in any process."""
+        return bool(self._value.value)
+
+
+def context() -> BaseContext:
+    """Of worker processes: the system's own, with `Flag` for events."""
+    ours = copy(multiprocessing.get_context())
+    ours.Event = partial(Flag, ours)  # type: ignore[method-assign,assignment]
+    return ours
 
 
 def tensor_bytes(sizes: Iterable[int]) -> int:
@@ -57,7 +78,7 @@ def shared_memory_needed(batch_bytes: int, prefetch: int, workers: int) -> int:
         prefetch: batches that each worker makes in advance.
         workers: processes.
     """
-    locks = 3 * (workers + 1) + 5
+    locks = 3 * (workers + 1) + 1
     return batch_bytes * (prefetch * workers + 2) + locks * _PAGE if workers else 0
 
 
@@ -70,7 +91,7 @@ def check_shared_memory(loader: Loader) -> None:
     if loader.num_workers and system.SHARED_MEMORY.is_dir():
         _, free = system.shared_memory()
         if free < loader.shared_memory_needed:
-            raise _too_little(loader)
+            raise too_little_shared_memory(loader)
 
 
 def watch(loader: Loader) -> None:
@@ -80,6 +101,7 @@ def watch(loader: Loader) -> None:
     between taking a lock and the block that gives it back. To be called before the workers start.
     """
     _loaders.add(loader)
+    _quiet_pinning()
     if threading.current_thread() is not threading.main_thread():
         return
     signal_handling._set_SIGCHLD_handler()
@@ -98,170 +120,100 @@ def watch(loader: Loader) -> None:
     signal.signal(signal.SIGCHLD, handler)
 
 
-@contextmanager
-def waiting_for(loader: Loader) -> Iterator[None]:
-    """Where the death of a worker, of whichever loader, may be raised.
+def _quiet_pinning() -> None:
+    """No traceback of the thread that pins memory, where it asked a dead worker for a batch."""
+    theirs = threading.excepthook
+    if getattr(theirs, '__module__', None) == __name__:
+        return
 
-    Raises:
-        WorkerError: one of `loader` is dead already, or dies now.
-    """
-    _waiting.append(loader)
-    try:
-        check_alive(loader)
-        yield
-    finally:
-        _waiting.remove(loader)
+    def hook(args: Any) -> None:
+        pinning = args.thread is not None and '_pin_memory_loop' in args.thread.name
+        if not (pinning and issubclass(args.exc_type, ABOUT_THE_DYING)):
+            theirs(args)
+
+    threading.excepthook = hook
 
 
 class Watchdog(threading.Thread):
-    """Kills workers that a batch is fetched from in vain, so that the fetching ends with an error.
+    """The limit of a wait for workers: kills them, and the wait ends with an error.
 
-    PyTorch limits the wait for a batch's announcement alone. Its memory is then asked of the
-    worker, without a limit, and one that is stopped, or frozen with its container, never answers.
+    PyTorch's own is one for a batch's announcement alone. Its memory is then asked of the worker,
+    and one that is stopped, or frozen with its container, never answers.
 
     Args:
         loader: whose `timeout` counts.
         poll: seconds between two looks; the time that a stopped job slept counts as one.
 
     Attributes:
-        fetch: changes with every batch that is waited for, None in between.
         error: why the workers were killed, or None.
     """
 
     def __init__(self, loader: Loader, poll: float) -> None:
         super().__init__(daemon=True)
-        self.loader, self.poll = loader, poll
-        self.fetch: int | None = None
         self.error: WorkerError | None = None
-        self._done = threading.Event()
+        self._loader, self._poll = loader, poll
+        self._waits = count()
+        self._wait: int | None = None
+        self._over = threading.Event()
 
     def __enter__(self) -> 'Watchdog':
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._done.set()
+        self._over.set()
         self.join()  # it holds the loader
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """For one batch: where the death of a worker, of whichever loader, may be raised.
+
+        Raises:
+            WorkerError: one of this loader is dead already, or the wait was too long.
+        """
+        _waiting.append(self._loader)
+        self._wait = next(self._waits)
+        try:
+            for worker in self._loader.workers:
+                if not worker.is_alive():
+                    raise dead(worker, self._loader)
+            yield
+        except (RuntimeError, OSError, EOFError) as error:
+            raise self.error or error from None
+        finally:
+            self._wait = None
+            _waiting.remove(self._loader)
 
     def run(self) -> None:
         """Until the context ends."""
         seen, looks = None, 0
-        while not self._done.wait(self.poll):
-            looks = looks + 1 if self.fetch is not None and self.fetch == seen else 0
-            seen = self.fetch
-            if looks * self.poll > self.loader.timeout > 0:
-                self.error = _hung(self.loader)
-                for worker in self.loader.workers:
+        while not self._over.wait(self._poll):
+            looks = looks + 1 if self._wait is not None and self._wait == seen else 0
+            seen = self._wait
+            if looks * self._poll >= self._loader.timeout > 0:
+                self.error = hung(self._loader)
+                for worker in self._loader.workers:
                     worker.kill()
                 return
 
 
-def check_alive(loader: Loader) -> None:
-    """Raises WorkerError where a worker is dead."""
-    for worker in loader.workers:
-        if not worker.is_alive():
-            raise _dead(worker, loader)
+@atexit.register
+def _end_all() -> None:
+    """A loader that an error's traceback still holds does not keep Python from ending.
 
-
-def explain(error: BaseException, *loaders: Loader) -> WorkerError | None:
-    """What an error of PyTorch's loader means; None where it is none of workers.
-
-    Args:
-        error: as it was raised.
-        loaders: one of which it is about.
+    multiprocessing, whose own way comes after this one, would terminate the workers, which leave a
+    first SIGTERM to the main process, and wait for them.
     """
-    if isinstance(error, WorkerError):
-        return error
-    text = str(error)
-    if found := re.search(r'worker \(pid(?:\(s\))? (\d+)', text):
-        for loader in loaders:
-            for worker in loader.workers:
-                if worker.pid == int(found[1]):
-                    return _dead(worker, loader)
-        return WorkerError(text)
-    if len(loaders) != 1:
-        return None
-    loader = loaders[0]
-    if isinstance(error, ConnectionError | FileNotFoundError | EOFError):  # to a dying worker
+    for loader in _loaders:
         for worker in loader.workers:
-            worker.join(0.1)
-            if not worker.is_alive():
-                return _dead(worker, loader)
-        return None
-    if 'timed out after' in text:
-        return _hung(loader)
-    if 'Too many open files' in text or 'items of ancdata' in text:
-        return WorkerError(
-            f'the {loader.num_workers} workers and this process have too many files open: raise '
-            'the limit (ulimit -n) or use fewer workers (num_workers)'
-        )
-    if re.search(r'shared memory|</torch_', text) or _is(error, errno.ENOSPC):
-        return _too_little(loader)
-    if 'MemoryError' in text or "can't allocate memory" in text or _is(error, errno.ENOMEM):
-        return WorkerError(f'a worker found no memory: {system.memory()}; {_less(loader)}')
-    return None
+            worker.kill()
 
 
-def _is(error: BaseException, number: int) -> bool:
-    return isinstance(error, OSError) and error.errno == number
-
-
-def _dead(worker: BaseProcess, loader: Loader) -> WorkerError:
-    who = f'worker {list(loader.workers).index(worker)} of {loader.num_workers} (pid {worker.pid})'
-    worker.join(1)  # PyTorch may know before its status can be read
-    code = worker.exitcode
-    if code is None or code >= 0:
-        return WorkerError(f'{who} ended by itself with exit status {code}; {_alone()}')
-    name = signal.Signals(-code).name
-    if -code == signal.SIGBUS:
-        return WorkerError(f'{who} was killed by {name}: {_too_little(loader)}')
-    if -code == signal.SIGKILL:
-        return WorkerError(
-            f'{who} was killed by {name}, most likely by the system for want of memory (dmesg '
-            f'says so): {system.memory()}; {_less(loader)}'
-        )
-    if -code in _CRASHES:
-        return WorkerError(
-            f'{who} was killed by {name}: a crash in compiled code, as of an image decoder; '
-            f'{_alone()}'
-        )
-    return WorkerError(
-        f'{who} was killed by {name}, from outside: by a person or a scheduler', -code
-    )
-
-
-def _alone() -> str:
-    return 'num_workers=0 and python -X faulthandler show where'
-
-
-def _less(loader: Loader) -> str:
-    return (
-        f'use fewer workers (num_workers, now {loader.num_workers}) or smaller batches, or give '
-        'the job more memory'
-    )
-
-
-def _too_little(loader: Loader) -> WorkerError:
-    total, free = system.shared_memory()
-    return WorkerError(
-        f'too little shared memory: {system.SHARED_MEMORY} has {_mb(total)}, {_mb(free)} of it '
-        f'free, but {loader.num_workers} workers need {_mb(loader.shared_memory_needed)} (a batch '
-        f'is {_mb(loader.batch_bytes)}; each rank needs as much): enlarge it (docker run '
-        '--shm-size=... or --ipc=host; mount -o remount,size=... '
-        f'{system.SHARED_MEMORY}), or use fewer workers (num_workers) or smaller batches'
-    )
-
-
-def _mb(size: int) -> str:
-    return f'{size / 1e6:.1f} MB'
-
-
-def _hung(loader: Loader) -> WorkerError:
-    doing = '; '.join(
-        f'{i} (pid {w.pid}) is {system.doing(w)}' for i, w in enumerate(loader.workers)
-    )
-    return WorkerError(
-        f'no batch for {loader.timeout:g} s. Workers: {doing}. Is the disk or network file system '
-        'of the images stuck? The option `timeout` of the dataloader sets how long to wait (0: for '
-        'ever)'
-    )
+def end(iterator: Any) -> None:
+    """Leave no process of PyTorch's iterator behind, not even one that hangs."""
+    # This thread would be waited for, and it reads messages to the end, also a dead worker's.
+    if vars(iterator).pop('_pin_memory_thread', None):
+        iterator._pin_memory_thread_done_event.set()
+    for worker in iterator._workers:
+        worker.kill()
+    iterator._shutdown_workers()

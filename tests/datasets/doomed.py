@@ -12,8 +12,11 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from torch.utils.data._utils import pin_memory
 
 from psa_pose.datasets import CocoStyleDataset, PoseDataLoader, workers
 
@@ -33,14 +36,13 @@ class Doomed(CocoStyleDataset):
     def doom(self):
         name, _, more = self.what.partition(':')
         if name in ('lock', 'half'):  # of the queue that all workers answer by
-            frame = sys._getframe()
-            while 'data_queue' not in frame.f_locals:
-                frame = frame.f_back
-            queue = frame.f_locals['data_queue']
+            queue = local_of_pytorch('data_queue')
             queue._wlock.acquire()
             if name == 'half':
                 os.write(queue._writer.fileno(), struct.pack('!i', 1000) + b'the rest is missing')
-        if name in ('kill', 'lock', 'half'):
+        if name == 'event':  # that says that all is over: its lock, if it has one
+            getattr(local_of_pytorch('done_event'), '_cond', threading.Lock()).acquire()
+        if name in ('kill', 'lock', 'half', 'event'):
             os.kill(os.getpid(), getattr(signal, more or 'SIGKILL'))
         if name == 'exit':
             os._exit(int(more))
@@ -51,6 +53,22 @@ class Doomed(CocoStyleDataset):
         if name == 'busy':  # in the main process: the worker dies while no batch is waited for
             time.sleep(0.2)
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def local_of_pytorch(name: str) -> Any:
+    """A variable of the loop in which a worker makes its batches."""
+    frame = sys._getframe()
+    while name not in frame.f_locals:
+        frame = frame.f_back
+    return frame.f_locals[name]
+
+
+def pretend_an_accelerator() -> None:
+    """As on a GPU, a thread of the main process takes the batches from the workers."""
+    torch.accelerator.is_available = lambda: True
+    torch.accelerator.current_device_index = lambda: 0
+    torch.accelerator.set_device_index = lambda index: None
+    pin_memory.pin_memory = lambda data, device: data
 
 
 def use_up(pages: int) -> None:
@@ -79,7 +97,12 @@ def main() -> None:
     dataset = Doomed('annotations.json', PIPELINE, (24, 32), data_root=str(root))
     more = sys.argv[4:]
     timeout = next((float(word) for word in more if word.isdigit()), 600)
-    loader = PoseDataLoader(dataset, 2, train='train' in more, num_workers=count, timeout=timeout)
+    pin = 'pin' in more
+    if pin:
+        pretend_an_accelerator()
+    loader = PoseDataLoader(
+        dataset, 2, train='train' in more, num_workers=count, timeout=timeout, pin_memory=pin
+    )
     if what.startswith('unchecked:'):
         use_up(int(what.partition(':')[2]))
     start, error, seen = time.monotonic(), None, []

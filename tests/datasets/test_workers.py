@@ -4,23 +4,33 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
 import weakref
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from psa_pose.datasets import CocoStyleDataset, PoseDataLoader, system, workers
+from psa_pose.datasets.worker_errors import explain
 from psa_pose.errors import DataError, WorkerError
+from tests.conftest import ROOT
 from tests.handmade import coco_content, person_entry, write_dataset
+from tests.processes import run_script
 
-ROOT = Path(__file__).parent.parent.parent
 PIPELINE = [{'type': 'LoadImage'}, {'type': 'TopdownAffine'}]
+UNCAUGHT_BUG = """
+import sys
+from psa_pose.datasets import CocoStyleDataset, PoseDataLoader
+
+pipeline = [{'type': 'LoadImage'}, {'type': 'TopdownAffine'}]
+dataset = CocoStyleDataset('annotations.json', pipeline, (24, 32), data_root=sys.argv[1])
+loader = PoseDataLoader(dataset, 2, train=False, num_workers=2)
+for _ in loader:
+    raise ZeroDivisionError('a bug')
+"""
 TINY_SHARED_MEMORY = 'mount -t tmpfs -o size={} tmpfs /dev/shm && exec "$@"'
 
 
@@ -33,19 +43,15 @@ def root(tmp_path):
 
 def misfortune(root, what, count, *more, prefix=()):
     """What `tests.datasets.doomed` reports."""
-    python = [sys.executable, '-X', 'faulthandler', '-W', 'ignore']
-    command = list(
-        map(str, [*prefix, *python, '-m', 'tests.datasets.doomed', root, what, count, *more])
-    )
-    run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
-        out, err = run.communicate(timeout=120)
-    except subprocess.TimeoutExpired:
-        run.send_signal(signal.SIGABRT)  # it says where it hangs
-        pytest.fail(f'no end after 120 s:\n{run.communicate(timeout=10)[1].decode()}')
-    assert run.returncode == 0, err.decode()
-    assert b'Traceback' not in err, err.decode()
-    report = json.loads(out)
+    arguments = [str(word) for word in (root, what, count, *more)]
+    if prefix:
+        command = [*prefix, sys.executable, '-m', 'tests.datasets.doomed', *arguments]
+        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    else:
+        run = run_script(ROOT / 'tests/datasets/doomed.py', arguments, timeout=120)
+    assert run.returncode == 0, run.stderr
+    assert 'Traceback' not in run.stderr, run.stderr
+    report = json.loads(run.stdout)
     assert report['left'] == []
     return report
 
@@ -76,9 +82,20 @@ class TestDeath:
         assert f'num_workers, now {count}' in report['message']
         assert report['seconds'] < 30
 
-    def test_in_a_message_half_sent(self, root):
-        report = misfortune(root, 'half', 2)
+    @pytest.mark.parametrize('pin', [(), ('pin',)])
+    def test_in_a_message_half_sent(self, root, pin):
+        report = misfortune(root, 'half', 2, *pin)
         assert 'was killed by SIGKILL' in report['message']
+
+    @pytest.mark.parametrize('pin', [(), ('pin',)])
+    def test_with_the_lock_of_the_event_that_all_look_at(self, root, pin):
+        report = misfortune(root, 'event', 2, *pin)
+        assert 'was killed by SIGKILL' in report['message']
+
+    @pytest.mark.parametrize('what', ['kill', 'exit:3', 'lock'])
+    def test_before_its_batch_is_pinned(self, root, what):
+        report = misfortune(root, what, 2, 'pin')
+        assert re.search('was killed by SIGKILL|exit status 3', report['message'])
 
     def test_interrupts_nothing_but_the_wait_for_a_batch(self, root):
         report = misfortune(root, 'busy', 1)
@@ -172,7 +189,7 @@ class TestSharedMemory:
         assert workers.tensor_bytes([1, 4096, 4097]) == 4 * 4096
 
     def test_arithmetic(self):
-        locks = 3 * 3 + 5
+        locks = 3 * 3 + 1
         assert workers.shared_memory_needed(10**6, 2, 2) == 6 * 10**6 + locks * 4096
         assert workers.shared_memory_needed(10**6, 2, 0) == 0
 
@@ -247,15 +264,34 @@ class TestExplaining:
         ],
     )
     def test_what_pytorch_says(self, error, said):
-        assert said in str(workers.explain(error, self.loader()))
+        assert said in str(explain(error, self.loader()))
 
     def test_other_errors_are_none_of_its_business(self):
-        assert workers.explain(RuntimeError('shapes differ'), self.loader()) is None
+        assert explain(RuntimeError('shapes differ'), self.loader()) is None
 
     def test_a_bug_in_a_worker_keeps_its_traceback(self, root, monkeypatch):
         monkeypatch.setattr(CocoStyleDataset, '_raw', lambda self, index: 1 / 0)
         with pytest.raises(ZeroDivisionError, match='Original Traceback'):
             list(loader_of(root, 1))
+
+    def test_a_bug_leaves_no_process(self, root, monkeypatch):
+        monkeypatch.setattr(CocoStyleDataset, '_raw', lambda self, index: 1 / 0)
+        loader = loader_of(root, 2)
+        batches = iter(loader)
+        with pytest.raises(ZeroDivisionError):
+            next(batches)
+        assert list(loader.workers) == []
+        monkeypatch.undo()
+        assert len(list(loader)) == 6  # mended, it goes on
+
+    def test_a_bug_around_the_loader_does_not_keep_python_from_ending(self, root):
+        script = root / 'script.py'
+        script.write_text(UNCAUGHT_BUG)
+        run = subprocess.run(
+            [sys.executable, script, root], cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
+        assert run.returncode == 1
+        assert run.stderr.rstrip().endswith('ZeroDivisionError: a bug')
 
     def test_only_the_main_thread_sets_a_handler(self, root):
         batches = []
