@@ -18,8 +18,7 @@ def replaced(path: Path) -> Iterator[Path]:
     mode. What is no file (a pipe, /dev/stdout) is written to itself; where `path` is a link, the
     file that it leads to is replaced. Of several writers of one file the last one's stays.
     """
-    stream = str(path.absolute()).startswith(('/dev/', '/proc/'))
-    if stream or (path.exists() and not path.is_file()):
+    if _is_stream(path) or (path.exists() and not path.is_file()):
         yield path
         return
     target = Path(os.path.realpath(path))
@@ -35,6 +34,12 @@ def replaced(path: Path) -> Iterator[Path]:
         if isinstance(error, OSError) and error.filename == str(partial):
             error.filename = str(path)  # nobody knows the other name
         raise
+
+
+def _is_stream(path: Path) -> bool:
+    """Where /dev/stdout leads to a file, it is one for Python too."""
+    name = str(path.absolute())
+    return name.startswith(('/dev/', '/proc/')) and not name.startswith('/dev/shm/')
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,8 +1,10 @@
 """What tests share: threads, hypothesis' profile, real data, a small rendered dataset."""
 
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,10 @@ from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
 
+# Thousands of small files, many of them synced: on a busy disk tests would wait for little else.
+MEMORY = Path('/dev/shm')
+if 'TMPDIR' not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4e9:
+    os.environ['TMPDIR'] = tempfile.tempdir = str(MEMORY)
 torch.set_num_threads(1)  # pytest -n is the parallelism
 os.environ['OMP_NUM_THREADS'] = '1'
 settings.register_profile('deterministic', derandomize=True, deadline=None, max_examples=50)

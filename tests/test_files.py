@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +28,16 @@ def test_written_with_its_ending_and_in_place(tmp_path: Path) -> None:
     write_json(tmp_path / 'x.json', {'K\u00f6rper': [1.5, None]})
     assert json.loads((tmp_path / 'x.json').read_text('utf-8')) == {'K\u00f6rper': [1.5, None]}
     assert names(tmp_path) == ['x.json', 'x.png']
+
+
+def test_memory_s_files_are_files() -> None:
+    if not os.access('/dev/shm', os.W_OK):
+        pytest.skip('no /dev/shm')
+    with tempfile.TemporaryDirectory(dir='/dev/shm') as folder:
+        with replaced(Path(folder, 'x.txt')) as partial:
+            partial.write_text('half')
+            assert names(Path(folder)) == [partial.name] != ['x.txt']
+        assert names(Path(folder)) == ['x.txt']
 
 
 @pytest.mark.parametrize('error', [OSError(28, 'No space left on device'), KeyboardInterrupt()])

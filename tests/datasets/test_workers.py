@@ -6,8 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import weakref
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -31,14 +33,25 @@ loader = PoseDataLoader(dataset, 2, train=False, num_workers=2)
 for _ in loader:
     raise ZeroDivisionError('a bug')
 """
+DISK = '/var/tmp'  # where /dev/shm is another one, what was there is gone
 TINY_SHARED_MEMORY = 'mount -t tmpfs -o size={} tmpfs /dev/shm && exec "$@"'
+
+
+def twelve_persons(folder):
+    persons = [person_entry(i, image_id=i) for i in range(1, 13)]
+    write_dataset(folder, coco_content(persons))
+    return folder
 
 
 @pytest.fixture
 def root(tmp_path):
-    persons = [person_entry(i, image_id=i) for i in range(1, 13)]
-    write_dataset(tmp_path, coco_content(persons))
-    return tmp_path
+    return twelve_persons(tmp_path)
+
+
+@pytest.fixture
+def on_disk():
+    with tempfile.TemporaryDirectory(dir=DISK) as folder:
+        yield twelve_persons(Path(folder))
 
 
 def misfortune(root, what, count, *more, prefix=()):
@@ -46,7 +59,10 @@ def misfortune(root, what, count, *more, prefix=()):
     arguments = [str(word) for word in (root, what, count, *more)]
     if prefix:
         command = [*prefix, sys.executable, '-m', 'tests.datasets.doomed', *arguments]
-        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        with_disk = os.environ | {'TMPDIR': DISK}
+        run = subprocess.run(
+            command, cwd=ROOT, env=with_disk, capture_output=True, text=True, timeout=120
+        )
     else:
         run = run_script(ROOT / 'tests/datasets/doomed.py', arguments, timeout=120)
     assert run.returncode == 0, run.stderr
@@ -125,15 +141,15 @@ class TestHanging:
         assert report['message'].count('is stopped') == 1
         assert 3 <= report['seconds'] < 15
 
-    def test_a_stuck_file_is_named(self, root):
-        (root / '3.png').unlink()
-        os.mkfifo(root / '3.png')
-        writer = os.open(root / '3.png', os.O_RDWR)  # opened by someone who never writes
+    def test_a_stuck_file_is_named(self, on_disk):
+        (on_disk / '3.png').unlink()
+        os.mkfifo(on_disk / '3.png')
+        writer = os.open(on_disk / '3.png', os.O_RDWR)  # opened by someone who never writes
         try:
-            report = misfortune(root, 'nothing', 2, 3)
+            report = misfortune(on_disk, 'nothing', 2, 3)
         finally:
             os.close(writer)
-        assert f'with {root}/3.png open' in report['message']
+        assert f'with {on_disk}/3.png open' in report['message']
 
     def test_patience_must_be_a_length_of_time(self, root):
         with pytest.raises(ValueError, match='timeout must be at least 0'):
@@ -232,20 +248,20 @@ class TestSharedMemory:
             pytest.skip('no /dev/shm of a size of its own: unshare and mount are not permitted')
         return lambda size: [*unshare, TINY_SHARED_MEMORY.format(size), 'bash']
 
-    def test_too_small_for_real(self, root, tiny):
-        report = misfortune(root, 'nothing', 2, prefix=tiny('64k'))
+    def test_too_small_for_real(self, on_disk, tiny):
+        report = misfortune(on_disk, 'nothing', 2, prefix=tiny('64k'))
         assert '/dev/shm has 0.1 MB' in report['message']
         assert report['seconds'] < 5
 
-    def test_enough_for_real(self, root, tiny):
-        needed = loader_of(root, 2).shared_memory_needed
-        report = misfortune(root, 'close', 2, prefix=tiny(needed))
+    def test_enough_for_real(self, on_disk, tiny):
+        needed = loader_of(on_disk, 2).shared_memory_needed
+        report = misfortune(on_disk, 'close', 2, prefix=tiny(needed))
         assert (report['type'], report['batches']) == ('NoneType', 6)
 
     @pytest.mark.parametrize('pages', [10, 15, 16, 17])
-    def test_used_up_by_others_after_the_start(self, root, tiny, pages):
+    def test_used_up_by_others_after_the_start(self, on_disk, tiny, pages):
         """Wherever it runs out, the loader says so instead of waiting for a lost batch."""
-        report = misfortune(root, f'unchecked:{pages}', 2, prefix=tiny('400k'))
+        report = misfortune(on_disk, f'unchecked:{pages}', 2, prefix=tiny('400k'))
         assert report['type'] == 'WorkerError'
         assert 'too little shared memory: /dev/shm has 0.4 MB' in report['message']
         assert report['seconds'] < 30

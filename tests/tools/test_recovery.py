@@ -96,7 +96,7 @@ def test_a_second_signal_ends_at_once_and_deletes_nothing(demo_root: Path, tmp_p
         "custom_hooks = [dict(type='SlowSteps')]\n"
     )
     run = Training(tmp_path, *options(demo_root), config=config)
-    run.wait_for('step 7/')
+    run.wait_for('a slow step begins')
     before = sorted(path.name for path in run.folder.iterdir())
     run.send(signal.SIGTERM)
     run.wait_for('saving at the next step')
