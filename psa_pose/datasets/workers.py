@@ -6,6 +6,7 @@ workers, and has no limit for some of its waits. What became of a worker: see `w
 
 import atexit
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
@@ -34,6 +35,7 @@ from psa_pose.errors import WorkerError
 _PAGE = 4096
 _loaders: WeakSet[Any] = WeakSet()
 _waiting: list[Loader] = []
+os.register_at_fork(after_in_child=_loaders.clear)  # they are the parent's
 
 
 class Flag:

@@ -309,6 +309,16 @@ class TestExplaining:
         assert run.returncode == 1
         assert run.stderr.rstrip().endswith('ZeroDivisionError: a bug')
 
+    def test_a_fork_that_ends_leaves_them_to_its_parent(self, root):
+        batches = iter(loader_of(root, 2))
+        next(batches)
+        child = os.fork()
+        if not child:
+            workers._end_all()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert len(list(batches)) == 5
+
     def test_only_the_main_thread_sets_a_handler(self, root):
         batches = []
         thread = threading.Thread(target=lambda: batches.extend(loader_of(root, 1)))
