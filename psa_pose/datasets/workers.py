@@ -15,6 +15,7 @@ from copy import copy
 from functools import partial
 from itertools import count
 from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any
 from weakref import WeakSet
@@ -34,8 +35,10 @@ from psa_pose.errors import WorkerError
 
 _PAGE = 4096
 _loaders: WeakSet[Any] = WeakSet()
+_processes: WeakSet[BaseProcess] = WeakSet()
 _waiting: list[Loader] = []
-os.register_at_fork(after_in_child=_loaders.clear)  # they are the parent's
+for _parents in (_loaders, _processes):
+    os.register_at_fork(after_in_child=_parents.clear)
 
 
 class Flag:
@@ -62,8 +65,15 @@ class Flag:
 
 def context() -> BaseContext:
     """Of worker processes: the system's own, with `Flag` for events."""
-    ours = copy(multiprocessing.get_context())
-    ours.Event = partial(Flag, ours)  # type: ignore[method-assign,assignment]
+    theirs = multiprocessing.get_context()
+    ours = copy(theirs)
+
+    def process(*args: Any, **options: Any) -> BaseProcess:
+        worker: BaseProcess = theirs.Process(*args, **options)
+        _processes.add(worker)
+        return worker
+
+    vars(ours).update(Event=partial(Flag, ours), Process=process)
     return ours
 
 
@@ -201,13 +211,13 @@ class Watchdog(threading.Thread):
 
 @atexit.register
 def _end_all() -> None:
-    """A loader that an error's traceback still holds does not keep Python from ending.
+    """No worker keeps Python from ending: of a loader that a traceback holds, or one that hangs.
 
-    multiprocessing, whose own way comes after this one, would terminate the workers, which leave a
-    first SIGTERM to the main process, and wait for them.
+    multiprocessing, whose own way comes after this one, would terminate them and wait. A first
+    SIGTERM they leave to the main process, and one that hangs in compiled code handles none.
     """
-    for loader in _loaders:
-        for worker in loader.workers:
+    for worker in _processes:
+        if worker.is_alive():
             worker.kill()
 
 

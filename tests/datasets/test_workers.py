@@ -33,6 +33,24 @@ loader = PoseDataLoader(dataset, 2, train=False, num_workers=2)
 for _ in loader:
     raise ZeroDivisionError('a bug')
 """
+HANGS_IN_C = """
+import ctypes
+import sys
+from psa_pose.datasets import CocoStyleDataset, PoseDataLoader
+
+class Hangs(CocoStyleDataset):
+    def _raw(self, index):
+        if index == 2:  # a lock that is taken twice
+            lock = ctypes.create_string_buffer(64)
+            for _ in range(2):
+                ctypes.CDLL(None).pthread_mutex_lock(lock)
+        return super()._raw(index)
+
+pipeline = [{'type': 'LoadImage'}, {'type': 'TopdownAffine'}]
+dataset = Hangs('annotations.json', pipeline, (24, 32), data_root=sys.argv[1])
+for _ in PoseDataLoader(dataset, 2, train=False, num_workers=1):
+    break
+"""
 DISK = '/var/tmp'  # where /dev/shm is another one, what was there is gone
 TINY_SHARED_MEMORY = 'mount -t tmpfs -o size={} tmpfs /dev/shm && exec "$@"'
 
@@ -308,6 +326,13 @@ class TestExplaining:
         )
         assert run.returncode == 1
         assert run.stderr.rstrip().endswith('ZeroDivisionError: a bug')
+
+    @pytest.mark.slow
+    def test_one_that_hangs_in_compiled_code_ends_with_python(self, root):
+        script = root / 'script.py'
+        script.write_text(HANGS_IN_C)
+        run = subprocess.run([sys.executable, script, root], cwd=ROOT, timeout=60)
+        assert run.returncode == 0
 
     def test_a_fork_that_ends_leaves_them_to_its_parent(self, root):
         batches = iter(loader_of(root, 2))
