@@ -5,5 +5,5 @@ seeds = (0, 1, 2)
 budget = dict(epochs=12)
 options = {
     'model.backbone.arch': 'w18',
-    'optim_wrapper.optimizer.lr': 2e-3,
+    'optim_wrapper.optimizer.lr': 4e-3,
 }
