@@ -128,6 +128,8 @@ class TopdownDataset(Dataset[PoseBatch]):
                 raise
             warnings.warn(f'skipped: {error}', stacklevel=2)
             return self.blank(index)
+        except StopIteration as error:  # would end the epoch here, as if it had no more persons
+            raise RuntimeError('a transform raised StopIteration') from error
         return _sample(
             results['crop'],
             results['keypoints'].astype(np.float32),

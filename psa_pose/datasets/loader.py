@@ -86,7 +86,7 @@ class PoseDataLoader(DataLoader[PoseBatch]):
     def __iter__(self) -> Iterator[PoseBatch]:  # type: ignore[override]
         try:
             yield from self._training_batches() if self._train else self._loaded_batches()
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             meaning = self._meaning(error)
             self._end_workers(error)
             if meaning is None:
@@ -96,7 +96,7 @@ class PoseDataLoader(DataLoader[PoseBatch]):
             finally:
                 del meaning  # else it and this frame hold each other, and the loader
 
-    def _meaning(self, error: Exception) -> Exception | None:
+    def _meaning(self, error: BaseException) -> Exception | None:
         """What a user is told; None where it is a bug, of a transform say, which is told itself."""
         if isinstance(error, DataError):  # PyTorch adds the worker's traceback to the message
             return DataError(str(error).rpartition('DataError: ')[2].strip())
@@ -132,6 +132,9 @@ class PoseDataLoader(DataLoader[PoseBatch]):
                     return
                 yield unpack(batch)
 
+    def _get_iterator(self) -> Any:
+        return workers.LoaderIterator(self) if self.num_workers else super()._get_iterator()
+
     @property
     def workers(self) -> Sequence[BaseProcess]:
         """The worker processes, dead or alive; none before the first batch is asked for."""
@@ -151,7 +154,7 @@ class PoseDataLoader(DataLoader[PoseBatch]):
         # The traceback holds the loader in a cycle, and PyTorch cannot close one that comes to
         # the garbage collector: the threads of its queues are gone by then.
         error.__traceback__ = None
-        workers.end(iterator)
+        iterator._shutdown_workers()
 
     @property
     def taken_batches(self) -> int:

@@ -21,6 +21,7 @@ from typing import Any
 from weakref import WeakSet
 
 from torch.utils.data._utils import signal_handling
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from psa_pose.datasets import system
 from psa_pose.datasets.worker_errors import (
@@ -37,8 +38,9 @@ _PAGE = 4096
 _loaders: WeakSet[Any] = WeakSet()
 _processes: WeakSet[BaseProcess] = WeakSet()
 _waiting: list[Loader] = []
-for _parents in (_loaders, _processes):
-    os.register_at_fork(after_in_child=_parents.clear)
+if hasattr(os, 'register_at_fork'):  # they are the parent's
+    os.register_at_fork(after_in_child=_loaders.clear)
+    os.register_at_fork(after_in_child=_processes.clear)
 
 
 class Flag:
@@ -67,14 +69,14 @@ def context() -> BaseContext:
     """Of worker processes: the system's own, with `Flag` for events."""
     theirs = multiprocessing.get_context()
     ours = copy(theirs)
-
-    def process(*args: Any, **options: Any) -> BaseProcess:
-        worker: BaseProcess = theirs.Process(*args, **options)
-        _processes.add(worker)
-        return worker
-
-    vars(ours).update(Event=partial(Flag, ours), Process=process)
+    vars(ours).update(Event=partial(Flag, theirs), Process=partial(_process, theirs))
     return ours
+
+
+def _process(context: Any, *args: Any, **options: Any) -> BaseProcess:
+    worker: BaseProcess = context.Process(*args, **options)
+    _processes.add(worker)
+    return worker
 
 
 def tensor_bytes(sizes: Iterable[int]) -> int:
@@ -202,7 +204,8 @@ class Watchdog(threading.Thread):
         while not self._over.wait(self._poll):
             looks = looks + 1 if self._wait is not None and self._wait == seen else 0
             seen = self._wait
-            if looks * self._poll >= self._loader.timeout > 0:
+            started = len(self._loader.workers) > 0
+            if started and looks * self._poll >= self._loader.timeout > 0:
                 self.error = hung(self._loader)
                 for worker in self._loader.workers:
                     worker.kill()
@@ -221,11 +224,34 @@ def _end_all() -> None:
             worker.kill()
 
 
-def end(iterator: Any) -> None:
-    """Leave no process of PyTorch's iterator behind, not even one that hangs."""
-    # This thread would be waited for, and it reads messages to the end, also a dead worker's.
-    if vars(iterator).pop('_pin_memory_thread', None):
-        iterator._pin_memory_thread_done_event.set()
-    for worker in iterator._workers:
-        worker.kill()
-    iterator._shutdown_workers()
+class LoaderIterator(_MultiProcessingDataLoaderIter):
+    """PyTorch's, whose end waits for nobody: not for a worker that hangs, nor for half a message.
+
+    Args:
+        loader: that it is of.
+    """
+
+    def __init__(self, loader: Any) -> None:
+        self._pid = os.getpid()
+        self._workers_status = [True] * loader.num_workers  # the end asks for it
+        try:
+            super().__init__(loader)
+        except BaseException:  # half of them may run
+            self._shutdown_workers()
+            raise
+
+    def _try_get_data(self, *args: Any, **options: Any) -> Any:
+        found = super()._try_get_data(*args, **options)
+        if not found[0] and self._pin_memory and not self._pin_memory_thread.is_alive():
+            raise RuntimeError('Pin memory thread exited unexpectedly')
+        return found
+
+    def _shutdown_workers(self) -> None:
+        if os.getpid() != self._pid:  # a fork has none of them
+            return
+        # This thread would be waited for, and it reads messages to the end, also a dead worker's.
+        if vars(self).pop('_pin_memory_thread', None):
+            self._pin_memory_thread_done_event.set()
+        for worker in self._workers:
+            worker.kill()
+        super()._shutdown_workers()

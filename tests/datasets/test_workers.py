@@ -1,13 +1,16 @@
 """Workers that die, hang or find no memory, in real processes: said in a line, soon, no remains."""
 
 import json
+import multiprocessing
 import os
+import pickle
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +34,33 @@ pipeline = [{'type': 'LoadImage'}, {'type': 'TopdownAffine'}]
 dataset = CocoStyleDataset('annotations.json', pipeline, (24, 32), data_root=sys.argv[1])
 loader = PoseDataLoader(dataset, 2, train=False, num_workers=2)
 for _ in loader:
+    raise ZeroDivisionError('a bug')
+"""
+STOPPED_BEFORE_IT_IS_PINNED = """
+import os
+import signal
+import sys
+import time
+from torch.utils.data._utils import pin_memory
+from psa_pose.datasets import CocoStyleDataset, PoseDataLoader
+from tests.datasets.doomed import pretend_an_accelerator
+
+class Stops(CocoStyleDataset):
+    def _raw(self, index):
+        if index == 4:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return super()._raw(index)
+
+def slowly(data, device):
+    time.sleep(0.5)
+    return data
+
+pretend_an_accelerator()
+pin_memory.pin_memory = slowly  # the second batch is announced and not fetched
+pipeline = [{'type': 'LoadImage'}, {'type': 'TopdownAffine'}]
+dataset = Stops('annotations.json', pipeline, (24, 32), data_root=sys.argv[1])
+for _ in PoseDataLoader(dataset, 2, train=False, num_workers=1, pin_memory=True):
+    time.sleep(1)
     raise ZeroDivisionError('a bug')
 """
 HANGS_IN_C = """
@@ -308,6 +338,12 @@ class TestExplaining:
         with pytest.raises(ZeroDivisionError, match='Original Traceback'):
             list(loader_of(root, 1))
 
+    @pytest.mark.parametrize('count', [0, 2])
+    def test_a_transform_that_runs_out_does_not_end_the_epoch(self, root, monkeypatch, count):
+        monkeypatch.setattr(CocoStyleDataset, '_raw', lambda self, index: next(iter(())))
+        with pytest.raises(RuntimeError, match='a transform raised StopIteration'):
+            list(loader_of(root, count))
+
     def test_a_bug_leaves_no_process(self, root, monkeypatch):
         monkeypatch.setattr(CocoStyleDataset, '_raw', lambda self, index: 1 / 0)
         loader = loader_of(root, 2)
@@ -318,21 +354,38 @@ class TestExplaining:
         monkeypatch.undo()
         assert len(list(loader)) == 6  # mended, it goes on
 
-    def test_a_bug_around_the_loader_does_not_keep_python_from_ending(self, root):
-        script = root / 'script.py'
-        script.write_text(UNCAUGHT_BUG)
-        run = subprocess.run(
-            [sys.executable, script, root], cwd=ROOT, capture_output=True, text=True, timeout=60
-        )
-        assert run.returncode == 1
-        assert run.stderr.rstrip().endswith('ZeroDivisionError: a bug')
+    @pytest.mark.parametrize(
+        ('program', 'status', 'said'),
+        [
+            (UNCAUGHT_BUG, 1, 'ZeroDivisionError: a bug'),
+            (STOPPED_BEFORE_IT_IS_PINNED, 1, 'ZeroDivisionError: a bug'),
+            (HANGS_IN_C, 0, ''),
+        ],
+    )
+    def test_they_do_not_keep_python_from_ending(self, root, program, status, said):
+        command = [sys.executable, '-c', program, root]
+        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert run.returncode == status
+        assert run.stderr.rstrip().endswith(said)
 
-    @pytest.mark.slow
-    def test_one_that_hangs_in_compiled_code_ends_with_python(self, root):
-        script = root / 'script.py'
-        script.write_text(HANGS_IN_C)
-        run = subprocess.run([sys.executable, script, root], cwd=ROOT, timeout=60)
-        assert run.returncode == 0
+    def test_a_start_that_fails_half_way_leaves_no_process(self, root, monkeypatch):
+        start, started = multiprocessing.Process.start, []
+
+        def fails(process):
+            if len(started) == 2:
+                raise OSError(24, 'Too many open files')
+            start(process)
+            started.append(process)
+
+        monkeypatch.setattr(multiprocessing.process.BaseProcess, 'start', fails)
+        begin = time.monotonic()
+        with pytest.raises(WorkerError, match='ulimit -n'):
+            list(loader_of(root, 4))
+        assert time.monotonic() - begin < 4
+        assert len(started) == 2 and not any(process.is_alive() for process in started)
+
+    def test_it_can_be_pickled(self, root):
+        assert len(list(pickle.loads(pickle.dumps(loader_of(root, 2))))) == 6
 
     def test_a_fork_that_ends_leaves_them_to_its_parent(self, root):
         batches = iter(loader_of(root, 2))
