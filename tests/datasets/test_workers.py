@@ -199,6 +199,18 @@ class TestHanging:
             os.close(writer)
         assert f'with {on_disk}/3.png open' in report['message']
 
+    def test_a_start_that_takes_longer_hides_no_later_error(self, root, monkeypatch):
+        start = multiprocessing.process.BaseProcess.start
+
+        def slowly(process):
+            time.sleep(2.5)
+            start(process)
+
+        monkeypatch.setattr(multiprocessing.process.BaseProcess, 'start', slowly)
+        monkeypatch.setattr(CocoStyleDataset, '_raw', lambda self, index: torch.zeros(2).view(3))
+        with pytest.raises(RuntimeError, match='is invalid for input of size 2'):
+            list(loader_of(root, 1, timeout=1))
+
     def test_patience_must_be_a_length_of_time(self, root):
         with pytest.raises(ValueError, match='timeout must be at least 0'):
             loader_of(root, 2, timeout=-1)
