@@ -127,7 +127,8 @@ def watch(loader: Loader) -> None:
         try:
             theirs(number, frame)
         except RuntimeError as error:
-            # Half a message was sent, and the rest is waited for; all other waits end by themselves
+            # Half a message was sent, and the rest is waited for; other waits notice by themselves,
+            # or the watchdog ends them
             if _waiting and frame is not None and frame.f_code.co_name == '_recv':
                 raise explain(error, *_loaders) or error from None
 
@@ -204,7 +205,7 @@ class Watchdog(threading.Thread):
         while not self._over.wait(self._poll):
             looks = looks + 1 if self._wait is not None and self._wait == seen else 0
             seen = self._wait
-            started = len(self._loader.workers) > 0
+            started = len(self._loader.workers) > 0  # a slow start is no hanging worker
             if started and looks * self._poll >= self._loader.timeout > 0:
                 self.error = hung(self._loader)
                 for worker in self._loader.workers:

@@ -26,30 +26,37 @@ from tests.handmade import coco_content, person_entry, write_dataset
 from tests.processes import run_script
 
 PIPELINE = [{'type': 'LoadImage'}, {'type': 'TopdownAffine'}]
-UNCAUGHT_BUG = """
-import sys
-from psa_pose.datasets import CocoStyleDataset, PoseDataLoader
-
-pipeline = [{'type': 'LoadImage'}, {'type': 'TopdownAffine'}]
-dataset = CocoStyleDataset('annotations.json', pipeline, (24, 32), data_root=sys.argv[1])
-loader = PoseDataLoader(dataset, 2, train=False, num_workers=2)
-for _ in loader:
-    raise ZeroDivisionError('a bug')
-"""
-STOPPED_BEFORE_IT_IS_PINNED = """
+PROGRAM = """
+import ctypes
 import os
 import signal
 import sys
 import time
 from torch.utils.data._utils import pin_memory
 from psa_pose.datasets import CocoStyleDataset, PoseDataLoader
-from tests.datasets.doomed import pretend_an_accelerator
+from tests.datasets.doomed import PIPELINE, pretend_an_accelerator
 
-class Stops(CocoStyleDataset):
+class Doomed(CocoStyleDataset):
     def _raw(self, index):
-        if index == 4:
-            os.kill(os.getpid(), signal.SIGSTOP)
+        doom(index)
         return super()._raw(index)
+
+def loader_of(count, **options):
+    dataset = Doomed('annotations.json', PIPELINE, (24, 32), data_root=sys.argv[1])
+    return PoseDataLoader(dataset, 2, train=False, num_workers=count, **options)
+"""
+UNCAUGHT_BUG = """
+def doom(index):
+    pass
+
+loader = loader_of(2)
+for _ in loader:
+    raise ZeroDivisionError('a bug')
+"""
+STOPPED_BEFORE_IT_IS_PINNED = """
+def doom(index):
+    if index == 4:
+        os.kill(os.getpid(), signal.SIGSTOP)
 
 def slowly(data, device):
     time.sleep(0.5)
@@ -57,28 +64,18 @@ def slowly(data, device):
 
 pretend_an_accelerator()
 pin_memory.pin_memory = slowly  # the second batch is announced and not fetched
-pipeline = [{'type': 'LoadImage'}, {'type': 'TopdownAffine'}]
-dataset = Stops('annotations.json', pipeline, (24, 32), data_root=sys.argv[1])
-for _ in PoseDataLoader(dataset, 2, train=False, num_workers=1, pin_memory=True):
+for _ in loader_of(1, pin_memory=True):
     time.sleep(1)
     raise ZeroDivisionError('a bug')
 """
 HANGS_IN_C = """
-import ctypes
-import sys
-from psa_pose.datasets import CocoStyleDataset, PoseDataLoader
+def doom(index):
+    if index == 2:  # a lock that is taken twice
+        lock = ctypes.create_string_buffer(64)
+        for _ in range(2):
+            ctypes.CDLL(None).pthread_mutex_lock(lock)
 
-class Hangs(CocoStyleDataset):
-    def _raw(self, index):
-        if index == 2:  # a lock that is taken twice
-            lock = ctypes.create_string_buffer(64)
-            for _ in range(2):
-                ctypes.CDLL(None).pthread_mutex_lock(lock)
-        return super()._raw(index)
-
-pipeline = [{'type': 'LoadImage'}, {'type': 'TopdownAffine'}]
-dataset = Hangs('annotations.json', pipeline, (24, 32), data_root=sys.argv[1])
-for _ in PoseDataLoader(dataset, 2, train=False, num_workers=1):
+for _ in loader_of(1):
     break
 """
 DISK = '/var/tmp'  # where /dev/shm is another one, what was there is gone
@@ -375,7 +372,7 @@ class TestExplaining:
         ],
     )
     def test_they_do_not_keep_python_from_ending(self, root, program, status, said):
-        command = [sys.executable, '-c', program, root]
+        command = [sys.executable, '-c', PROGRAM + program, root]
         run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
         assert run.returncode == status
         assert run.stderr.rstrip().endswith(said)
