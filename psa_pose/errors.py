@@ -4,6 +4,7 @@ The command line prints their message alone; any other exception keeps its trace
 """
 
 import difflib
+import signal
 from collections.abc import Collection
 
 
@@ -58,3 +59,11 @@ def nearest(name: str, candidates: Collection[str]) -> str:
     if match:
         return f"did you mean '{spelling[match[0]]}'?"
     return f'choose one of: {", ".join(sorted(candidates))}' if spelling else 'none is known'
+
+
+def signal_name(number: int) -> str:
+    """'SIGTERM', or 'signal 35' for one without a name, as real-time signals mostly are."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f'signal {number}'

@@ -18,7 +18,7 @@ def replaced(path: Path) -> Iterator[Path]:
     mode. What is no file (a pipe, /dev/stdout) is written to itself; where `path` is a link, the
     file that it leads to is replaced. Of several writers of one file the last one's stays.
     """
-    if _is_stream(path) or (path.exists() and not path.is_file()):
+    if is_device(path) or (path.exists() and not path.is_file()):
         yield path
         return
     target = Path(os.path.realpath(path))
@@ -36,8 +36,11 @@ def replaced(path: Path) -> Iterator[Path]:
         raise
 
 
-def _is_stream(path: Path) -> bool:
-    """Where /dev/stdout leads to a file, it is one for Python too."""
+def is_device(path: Path) -> bool:
+    """Whether it is of the system and nothing is kept in it: /dev/stdout, /proc/self/fd/1.
+
+    Where /dev/stdout leads to a file, it is one for Python too.
+    """
     name = str(path.absolute())
     return name.startswith(('/dev/', '/proc/')) and not name.startswith('/dev/shm/')
 

@@ -19,6 +19,7 @@ from psa_pose.ablation.cell import FAILED, finished
 from psa_pose.ablation.claim import claimed
 from psa_pose.ablation.study import Cell
 from psa_pose.engine.signals import LAUNCHED, SIGNALS
+from psa_pose.errors import signal_name
 from psa_pose.files import write_json
 
 POLL = 5.0  # seconds between two looks at cells that others work at
@@ -198,7 +199,7 @@ def leave_with_parent() -> None:
 
 def _record_failure(folder: Path, status: int) -> str:
     """Write `failed.json`; a line that says why."""
-    how = f'exit status {status}' if status >= 0 else f'killed by {signal.Signals(-status).name}'
+    how = f'exit status {status}' if status >= 0 else f'killed by {signal_name(-status)}'
     log = folder / 'log.txt'
     lines = log.read_text(errors='replace').strip().splitlines()[-20:]
     write_json(folder / FAILED, {'how': how, 'last lines': lines})

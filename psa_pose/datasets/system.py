@@ -4,6 +4,8 @@ import os
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from psa_pose.files import is_device
+
 SHARED_MEMORY = Path('/dev/shm')  # of both of PyTorch's sharing strategies
 _STATES = {
     'R': 'computing',
@@ -59,4 +61,5 @@ def _open_files(process: str) -> set[str]:
             names.add(os.readlink(fd))
         except OSError:  # closed meanwhile
             continue
-    return {name for name in names if name.startswith('/') and not name.startswith('/dev/')}
+    names = {name for name in names if name.startswith('/') and not is_device(Path(name))}
+    return {name for name in names if not name.endswith(' (deleted)')}  # tensors in shared memory

@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from typing import Protocol
 
 from psa_pose.datasets import system
-from psa_pose.errors import WorkerError
+from psa_pose.errors import WorkerError, signal_name
 
 ABOUT_THE_DYING = (ConnectionError, FileNotFoundError, EOFError)  # of who asks a dead one
 _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
@@ -82,7 +82,7 @@ def dead(worker: BaseProcess, loader: Loader) -> WorkerError:
     code = worker.exitcode
     if code is None or code >= 0:
         return WorkerError(f'{who} ended by itself with exit status {code}; {_alone()}')
-    name = signal.Signals(-code).name
+    name = signal_name(-code)
     if -code == signal.SIGBUS:
         return WorkerError(f'{who} was killed by {name}: {too_little_shared_memory(loader)}')
     if -code == signal.SIGKILL:

@@ -43,7 +43,8 @@ class Doomed(CocoStyleDataset):
         if name == 'event':  # that says that all is over: its lock, if it has one
             getattr(local_of_pytorch('done_event'), '_cond', threading.Lock()).acquire()
         if name in ('kill', 'lock', 'half', 'event'):
-            os.kill(os.getpid(), getattr(signal, more or 'SIGKILL'))
+            number = int(more) if more.isdigit() else getattr(signal, more or 'SIGKILL')
+            os.kill(os.getpid(), number)
         if name == 'exit':
             os._exit(int(more))
         if name == 'memory':

@@ -125,6 +125,7 @@ class TestDeath:
             ('kill:SIGSEGV', r'worker \d of \d \(pid \d+\) was killed by SIGSEGV: a crash'),
             ('kill:SIGBUS', r'was killed by SIGBUS: too little shared memory'),
             ('kill:SIGHUP', r'was killed by SIGHUP, from outside'),
+            ('kill:40', r'was killed by signal 40, from outside'),  # of those that have no name
             ('exit:3', 'ended by itself with exit status 3'),
             ('memory', r'a worker found no memory: .* \(num_workers, now \d\)'),
         ],
@@ -186,15 +187,18 @@ class TestHanging:
         assert report['message'].count('is stopped') == 1
         assert 3 <= report['seconds'] < 15
 
-    def test_a_stuck_file_is_named(self, on_disk):
-        (on_disk / '3.png').unlink()
-        os.mkfifo(on_disk / '3.png')
-        writer = os.open(on_disk / '3.png', os.O_RDWR)  # opened by someone who never writes
-        try:
-            report = misfortune(on_disk, 'nothing', 2, 3)
-        finally:
-            os.close(writer)
-        assert f'with {on_disk}/3.png open' in report['message']
+    @pytest.mark.parametrize('place', [DISK, '/dev/shm'])
+    def test_a_stuck_file_is_named(self, place):
+        with tempfile.TemporaryDirectory(dir=place) as folder:
+            stuck = twelve_persons(Path(folder)) / '3.png'
+            stuck.unlink()
+            os.mkfifo(stuck)
+            writer = os.open(stuck, os.O_RDWR)  # opened by someone who never writes
+            try:
+                report = misfortune(stuck.parent, 'nothing', 2, 3)
+            finally:
+                os.close(writer)
+        assert re.search(rf'is \w+ with {stuck} open[;.]', report['message']), report['message']
 
     def test_a_start_that_takes_longer_hides_no_later_error(self, root, monkeypatch):
         start = multiprocessing.process.BaseProcess.start
