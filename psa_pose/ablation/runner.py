@@ -18,6 +18,7 @@ import torch
 from psa_pose.ablation.cell import FAILED, finished
 from psa_pose.ablation.claim import claimed
 from psa_pose.ablation.study import Cell
+from psa_pose.engine.environment import gpus
 from psa_pose.engine.signals import LAUNCHED, SIGNALS
 from psa_pose.errors import signal_name
 from psa_pose.files import write_json
@@ -31,7 +32,7 @@ def devices(jobs: int | None) -> list[str | None]:
     Args:
         jobs: how many on a processor; default 1. With GPUs, how many of them; default all.
     """
-    count = torch.cuda.device_count()
+    count = gpus()
     if not count:
         return [None] * (jobs or 1)
     visible = [name for name in os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',') if name]

@@ -47,13 +47,14 @@ def benchmark(cfg: Config, seconds: float = 60, json_file: Path | None = None) -
     cfg.train_cfg = {**(cfg.get('train_cfg') or {}), 'max_epochs': 1 << 20}  # the clock says when
     dataset = build.build_dataset(cfg, 'train_dataloader')
     module, trainer = _module(cfg, dataset), _trainer(cfg)
+    device = trainer.strategy.root_device  # the module leaves it after each fit
     loader = build.build_loader(cfg, 'train_dataloader', dataset, trainer)
 
     found: dict[str, Any] = {'batch': loader.batch_sampler.batch_size}  # type: ignore[union-attr]
     found |= _data(loader, dataset, seconds / 4)
     one_batch = next(iter(loader))
     found['step'], _ = _training(module, _trainer(cfg), _Again(one_batch), seconds / 4)
-    found['transfer_ms'] = _transfer_ms(one_batch, module.device)
+    found['transfer_ms'] = _transfer_ms(one_batch, device)
     found['training'], found['waiting'] = _training(module, _trainer(cfg), loader, seconds / 4)
     found['num_workers'], found['cores'] = loader.num_workers, cores()
     found['bound'], advice = _bound(found)
@@ -160,12 +161,6 @@ class _Clock(L.Callback):
         self.samples, self.seen = 0, 0
         self.waiting = self.elapsed = 0.0
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, module: L.LightningModule, batch: PoseBatch, batch_idx: int
-    ) -> None:
-        if self.seen >= WARM_UP:
-            self.waiting += time.perf_counter() - self.ended
-
     def on_train_batch_end(
         self,
         trainer: L.Trainer,
@@ -174,16 +169,19 @@ class _Clock(L.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
+        assert isinstance(module, PoseModule)
         self.seen += 1
         if self.seen == WARM_UP:
             self.started = self._now(module)
+            module.data_wait.take()  # of what came before
         elif self.seen > WARM_UP:
             self.samples += len(batch.person)
             trainer.should_stop = time.perf_counter() - self.started > self.seconds
-        self.ended = time.perf_counter()
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, PoseModule)
         self.elapsed = self._now(module) - self.started
+        self.waiting = module.data_wait.take()
 
     @staticmethod
     def _now(module: L.LightningModule) -> float:

@@ -10,7 +10,6 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
 
 from psa_pose.datasets import PoseDataLoader
 from psa_pose.engine.module import PoseModule
@@ -49,7 +48,6 @@ class TrainLog(L.Callback):
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.first_step = trainer.global_step
         self.started = self.window_started = self.batch_ended = time.perf_counter()
-        self.waiting = 0.0
         self.window_step = trainer.global_step
 
     def on_before_optimizer_step(
@@ -61,8 +59,7 @@ class TrainLog(L.Callback):
         self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(module, PoseModule)
-        self.window_started += module.waiting_since - self.batch_ended
-        self.waiting += time.perf_counter() - module.waiting_since
+        self.window_started += module.data_wait.since - self.batch_ended
 
     def on_train_batch_end(
         self,
@@ -75,7 +72,7 @@ class TrainLog(L.Callback):
         step = trainer.global_step
         if step % self.interval == 0 and step > self.window_step:
             assert isinstance(module, PoseModule)
-            self._read(trainer, module.last_loss)
+            self._read(trainer, module)
         self.batch_ended = time.perf_counter()
 
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -90,8 +87,8 @@ class TrainLog(L.Callback):
             name, value = next(iter(module.metrics.items()))
             self._say(f'epoch {trainer.current_epoch + 1}: {name} {value:.4f}  ({spent:.0f} s)')
 
-    def _read(self, trainer: L.Trainer, last_loss: Tensor) -> None:
-        now = time.perf_counter()
+    def _read(self, trainer: L.Trainer, module: PoseModule) -> None:
+        now, last_loss = time.perf_counter(), module.last_loss
         if trainer.world_size > 1:
             last_loss = last_loss / trainer.world_size
             torch.distributed.all_reduce(last_loss)
@@ -104,7 +101,7 @@ class TrainLog(L.Callback):
             'loss': loss,
             'lr': self.lr,
             'samples_per_s': (step - self.window_step) * self.samples_per_step / elapsed,
-            'data_wait': self.waiting / elapsed,
+            'data_wait': module.data_wait.take() / elapsed,
             'eta_min': left / 60,
         }
         for logger in trainer.loggers:  # steps count from 0, as Lightning's own entries do
@@ -121,7 +118,7 @@ class TrainLog(L.Callback):
             )
         if line := self.guard.count(flags):
             print(f'warning: {line}', file=sys.stderr, flush=True)  # of every rank's own images
-        self.window_started, self.window_step, self.waiting = now, step, 0.0
+        self.window_started, self.window_step = now, step
 
     @rank_zero_only
     def _say(self, line: str) -> None:

@@ -6,6 +6,7 @@ import shlex
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 
 import psa_pose
+from psa_pose.errors import ConfigError
 
 _PACKAGES = (
     'torch',
@@ -29,6 +31,9 @@ _PACKAGES = (
 
 def environment() -> dict[str, Any]:
     """Plain values for JSON: start, command, machine, versions."""
+    names = []
+    with suppress(ConfigError):  # a run on the CPU, beside a GPU that cannot be used
+        names = [torch.cuda.get_device_name(i) for i in range(gpus())]
     return {
         'started': now(),
         'command': shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -36,13 +41,13 @@ def environment() -> dict[str, Any]:
         'host': socket.gethostname(),
         'system': platform.platform(),
         'cpu': f'{_cpu_name()}, {cores()} cores',
-        'gpus': [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        'gpus': names,
         'versions': {
             'psa-pose': psa_pose.__version__,
             'commit': commit(),
             'python': platform.python_version(),
             **{name: _version(name) for name in _PACKAGES if _version(name)},
-            'cuda': torch.version.cuda if torch.cuda.is_available() else None,
+            'cuda': torch.version.cuda if names else None,
         },
     }
 
@@ -76,6 +81,26 @@ def cores() -> int:
     if hasattr(os, 'sched_getaffinity'):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def gpus() -> int:
+    """How many of CUDA's GPUs PyTorch can use.
+
+    Raises:
+        ConfigError: there are some, and it cannot: says why. As Lightning sets PyTorch up, it is
+            the driver's library that counts them, whatever PyTorch was built for.
+    """
+    if not torch.cuda.is_available():
+        return 0
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        why = str(error).partition('\n')[0]
+        raise ConfigError(
+            f'PyTorch {torch.__version__} cannot use the GPU that is here: {why} (psa-pose check '
+            'says more; CUDA_VISIBLE_DEVICES= in front of a command has it run on the CPU)'
+        ) from None
+    return torch.cuda.device_count()
 
 
 def _cpu_name() -> str:

@@ -1,6 +1,5 @@
 """The estimator as Lightning sees it: steps, optimizer, and what a checkpoint says."""
 
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from math import ceil
@@ -14,6 +13,7 @@ from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from psa_pose.engine.data_wait import DataWait
 from psa_pose.engine.fsdp2 import FSDP2Strategy, share
 from psa_pose.engine.optim import Schedule, lr_factor
 from psa_pose.engine.param_groups import ParamGroup, param_groups
@@ -70,7 +70,7 @@ class PoseModule(L.LightningModule):
         self.metrics: dict[str, Any] = {}
         self.control: Any = None  # the ranks' group through host memory, where there is one
         self.skipped = 0
-        self.waiting_since = 0.0
+        self.data_wait = DataWait()
         self.persons: deque[np.ndarray] = deque(maxlen=64)  # of the latest batches
         self._predicted: list[tuple[Tensor, ...]] = []
 
@@ -113,7 +113,7 @@ class PoseModule(L.LightningModule):
 
     def _wait_for_data(self, *_: Any) -> None:
         # Callbacks, which may write a checkpoint, come before a module's hooks.
-        self.waiting_since = time.perf_counter()
+        self.data_wait.begin(self.device)
 
     on_train_start = on_train_batch_end = on_validation_end = _wait_for_data  # type: ignore[assignment]
 
@@ -122,6 +122,7 @@ class PoseModule(L.LightningModule):
         self._wait_for_data()
 
     def on_train_batch_start(self, batch: PoseBatch, batch_idx: int) -> None:
+        self.data_wait.end()
         # A layer with dropout draws the same numbers whether or not training was interrupted.
         where = (self.first_seed, self.current_epoch, self.global_rank, batch_idx)
         torch.manual_seed(int(np.random.SeedSequence(where).generate_state(1)[0]))

@@ -45,6 +45,7 @@ class NonFiniteGuard(L.Callback):
         self.batches: deque[np.ndarray] = deque()  # persons of each step since the last reading
         self.bad: deque[np.ndarray] = deque(maxlen=4)  # and of the latest bad ones
         self._flags: list[Tensor] = []  # of each step since the last reading, on the device
+        self._bad_loss: Tensor | None = None  # of any batch of the step under way, on the device
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         norms = [
@@ -60,16 +61,21 @@ class NonFiniteGuard(L.Callback):
             parts = self._kept.split([b.numel() for b in buffers])
             self._parts = [part.view_as(b) for part, b in zip(parts, buffers, strict=True)]
 
+    def on_before_backward(self, trainer: L.Trainer, module: Any, loss: Tensor) -> None:
+        if _is_scaled(trainer):  # `loss` is, too
+            bad = ~torch.isfinite(module.last_loss)
+            self._bad_loss = bad if self._bad_loss is None else self._bad_loss | bad
+
     @torch.no_grad()
     def on_before_optimizer_step(
         self, trainer: L.Trainer, module: Any, optimizer: torch.optim.Optimizer
     ) -> None:
         self.batches.append(np.concatenate(module.persons))
         module.persons.clear()
-        plugin = trainer.precision_plugin
-        scaled = isinstance(plugin, MixedPrecision) and plugin.scaler is not None
+        scaled = _is_scaled(trainer)
         if scaled:
-            found = (~torch.isfinite(module.last_loss)).float()
+            assert self._bad_loss is not None
+            found, self._bad_loss = self._bad_loss.float(), None
         else:
             found = _nonfinite(optimizer, module.last_loss.device)
         now = torch.cat(self._flat or [found.new_empty(0)])
@@ -128,6 +134,11 @@ class NonFiniteGuard(L.Callback):
         return ', '.join(paths[:IMAGES]) + more
 
 
+def _is_scaled(trainer: L.Trainer) -> bool:
+    plugin = trainer.precision_plugin
+    return isinstance(plugin, MixedPrecision) and plugin.scaler is not None
+
+
 def _nonfinite(optimizer: torch.optim.Optimizer, device: torch.device) -> Tensor:
     """1.0 where a gradient is inf or nan, else 0.0; in one pass, as GradScaler does."""
     found, one = torch.zeros((), device=device), torch.ones((), device=device)
@@ -141,12 +152,14 @@ def _nonfinite(optimizer: torch.optim.Optimizer, device: torch.device) -> Tensor
 
 def _skip(optimizer: torch.optim.Optimizer, found: Tensor) -> None:
     """Let the next step change nothing where `found` is 1."""
-    fused = all(group.get('fused') for group in optimizer.param_groups)
+    groups = optimizer.param_groups
     # A first step of fused SGD that is skipped would leave its momentum uninitialised for good.
-    if fused and (optimizer.state or not isinstance(optimizer, torch.optim.SGD)):
+    unborn = isinstance(optimizer, torch.optim.SGD) and not optimizer.state
+    unborn = unborn and any(group['momentum'] for group in groups)
+    if all(group.get('fused') for group in groups) and not unborn:
         optimizer.grad_scale, optimizer.found_inf = None, found  # type: ignore[attr-defined]
         return
     if found.item():
-        for group in optimizer.param_groups:
+        for group in groups:
             for parameter in group['params']:
                 parameter.grad = None

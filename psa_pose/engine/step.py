@@ -20,6 +20,7 @@ import torch
 from mmengine.config import Config
 
 from psa_pose.engine.build import truth, whole_number
+from psa_pose.engine.environment import gpus
 from psa_pose.errors import ConfigError, nearest
 from psa_pose.registry import check_arguments, known_keys, refuse
 
@@ -95,8 +96,11 @@ class StepOptions:
             and not {'fused', 'foreach', 'differentiable'} & set(options)
             # A fused step takes the loss scale out by itself: too late for clipping.
             and not (self.dtype == 'float16' and self.clip)
-            # PyTorch has a fused step of shards for Adam and AdamW.
-            and not (self.sharded and issubclass(optimizer, torch.optim.SGD))
+            # SGD's has none for shards, and keeps what was in memory for the momentum of a first
+            # step that a loss scale skips, as it does that of most runs.
+            and not (
+                issubclass(optimizer, torch.optim.SGD) and (self.sharded or self.dtype == 'float16')
+            )
         )
 
     def __str__(self) -> str:
@@ -133,20 +137,21 @@ def step_options(cfg: Config, training: bool = True) -> StepOptions:
     )
     randomness = cfg.get('randomness') or {}
     val_cfg = known_keys(cfg.get('val_cfg'), ('fp16',), 'val_cfg')
+    accumulate = whole_number(
+        wrapper.get('accumulative_counts', 1), 'optim_wrapper.accumulative_counts'
+    )
     device = _device(known_keys(cfg.get('trainer'), None, 'trainer'))
     half = 'float16' if device == 'cuda' else 'bfloat16'
     return StepOptions(
         device=device,
         dtype=_dtype(wrapper, device) if training else 'float32',
         eval_dtype=half if truth(val_cfg.get('fp16', False), 'val_cfg.fp16') else 'float32',
-        accumulate=whole_number(
-            wrapper.get('accumulative_counts', 1), 'optim_wrapper.accumulative_counts'
-        ),
+        accumulate=accumulate,
         clip=_clip(wrapper.get('clip_grad')),
         channels_last=truth(env.get('channels_last', True), 'env_cfg.channels_last'),
         cudnn_benchmark=truth(env.get('cudnn_benchmark', True), 'env_cfg.cudnn_benchmark'),
         deterministic=truth(randomness.get('deterministic', False), 'randomness.deterministic'),
-        compile=_compile(cfg.get('compile')),
+        compile=_compile(cfg.get('compile'), accumulate),
         sharded=known_keys(cfg.get(WRAPPER), None, WRAPPER).get('type') == 'FSDP2',
     )
 
@@ -160,7 +165,7 @@ def check_moved(options: Mapping[str, Any]) -> None:
 
 def _device(trainer: Mapping[str, Any]) -> str:
     asked = trainer.get('accelerator', 'auto')
-    if asked in ('auto', 'gpu', 'cuda') and torch.cuda.is_available():
+    if asked in ('auto', 'gpu', 'cuda') and gpus():
         return 'cuda'
     if asked in ('auto', 'gpu', 'mps') and L.pytorch.accelerators.MPSAccelerator.is_available():
         return 'mps'
@@ -208,10 +213,17 @@ def _clip(clip_grad: Any) -> tuple[str, float] | None:
     return kind, float(value)
 
 
-def _compile(options: Any) -> Mapping[str, Any] | None:
+def _compile(options: Any, accumulate: int) -> Mapping[str, Any] | None:
     if options is None or options is False:
         return None
     if options is True:
         return {}
     options = known_keys(options, ('backend', 'mode', 'fullgraph', 'dynamic', 'options'), 'compile')
+    graphs = options.get('mode') in ('reduce-overhead', 'max-autotune')
+    if accumulate > 1 and (graphs or (options.get('options') or {}).get('triton.cudagraphs')):
+        raise ConfigError(
+            'compile: CUDA graphs take back the memory of gradients at every batch, and a step '
+            f'adds up {accumulate} (optim_wrapper.accumulative_counts); take '
+            "mode='max-autotune-no-cudagraphs'"
+        )
     return check_arguments(torch.compile, options, 'compile')

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from mmengine.config import Config
+from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 
@@ -92,6 +93,10 @@ class RankStrategy(DDPStrategy):
     def __init__(self, compressed: bool, **options: Any) -> None:
         super().__init__(**{**options, SYNC_BUFFERS: False})
         self.compressed = compressed
+
+    def _setup_model(self, model: nn.Module) -> DistributedDataParallel:
+        """On the stream that computes: Lightning's own takes another, and each backward waits."""
+        return DistributedDataParallel(model, self.determine_ddp_device_ids(), **self._ddp_kwargs)
 
     def configure_ddp(self) -> None:
         super().configure_ddp()

@@ -104,6 +104,8 @@ def build_trainer(
     if step.device == 'cpu':
         keep_large_blocks()
     logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
+    # Where it advises TF32, by a function that PyTorch no longer recommends.
+    logging.getLogger('lightning.fabric').setLevel(logging.WARNING)
     # None of these says anything that its reader could act on.
     for noise in (
         '.*does not have many workers.*',

@@ -14,8 +14,6 @@ from psa_pose.codecs import HeatmapCodec
 from psa_pose.errors import ExportError
 from psa_pose.models import TopdownPoseEstimator
 
-MAX_BATCH = 1 << 16  # torch 2.6 cannot do without an end
-
 
 class Decode(nn.Module):
     """A codec's `decode` as a module, so that a graph's values carry its name."""
@@ -117,10 +115,8 @@ def _recorded(
     logging.disable(logging.WARNING)  # pages about what the error says in a line
     try:
         with torch.no_grad(), redirect_stderr(StringIO()):
-            batch = ({0: Dim('batch', min=1, max=MAX_BATCH)},)
+            batch = ({0: Dim('batch', min=1)},)
             program = torch.export.export(module, (images,), dynamic_shapes=batch, strict=False)
-        program.graph.eliminate_dead_code()  # some of it torch 2.6 does not read back
-        program.graph_module.recompile()
         return program, None
     except Exception as error:  # of any kind: blocks and codecs may be a user's own
         return None, error

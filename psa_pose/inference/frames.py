@@ -16,6 +16,7 @@ from psa_pose.errors import DataError
 WEBCAM = 'webcam:'
 _ORIENTATION = 0x0112  # EXIF's tag
 _USUAL_FPS = 25.0  # where a video does not say
+_SILENT = 0  # a level of OpenCV's log
 _END_SLACK = 2  # frames: what containers say of their length is now and then an estimate
 
 
@@ -154,11 +155,12 @@ class _Capture:
 
     def __init__(self, source: str | int, name: str) -> None:
         # What FFmpeg prints of its own names neither the file nor what to do.
-        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        logging = getattr(cv2.utils, 'logging', cv2)  # where OpenCV 5 has it, and where 4 has it
+        level = logging.setLogLevel(_SILENT)
         try:
             self.capture = cv2.VideoCapture(source)
         finally:
-            cv2.utils.logging.setLogLevel(level)
+            logging.setLogLevel(level)
         if not self.capture.isOpened():
             self.capture.release()
             if isinstance(source, int):

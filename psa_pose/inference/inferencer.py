@@ -11,6 +11,7 @@ from mmengine.config import Config
 from psa_pose.datasets.collate import collate
 from psa_pose.engine.build import build_model
 from psa_pose.engine.config import load_config
+from psa_pose.engine.environment import gpus
 from psa_pose.engine.step import step_options
 from psa_pose.errors import ConfigError, ResultError
 from psa_pose.inference.batching import predict_frames
@@ -203,15 +204,17 @@ def find_device(name: str | torch.device | None) -> torch.device:
     """The device of a name, or the best of this machine.
 
     Raises:
-        ConfigError: it is not there; says which are.
+        ConfigError: it is not there, or cannot be used; says which are.
     """
-    there = [f'cuda:{i}' for i in range(torch.cuda.device_count())]
+    if str(name) in ('cpu', 'cpu:0'):  # also where a GPU cannot be used
+        return torch.device('cpu')
+    there = [f'cuda:{i}' for i in range(gpus())]
     there += ['mps'] if torch.backends.mps.is_available() else []
     there.append('cpu')
     if name is None:
         return torch.device(there[0])
     asked = str(name)
-    same = {'cuda': 'cuda:0', 'mps:0': 'mps', 'cpu:0': 'cpu'}
+    same = {'cuda': 'cuda:0', 'mps:0': 'mps'}
     if same.get(asked, asked) not in there:
         raise ConfigError(f"device '{asked}' is not on this machine, which has {', '.join(there)}")
     return torch.device(asked)

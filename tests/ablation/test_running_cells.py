@@ -139,7 +139,7 @@ class TestAlone:
     def test_devices(self, monkeypatch):
         assert devices(None) == [None]
         assert devices(3) == [None] * 3
-        monkeypatch.setattr('torch.cuda.device_count', lambda: 2)
+        monkeypatch.setattr('psa_pose.ablation.runner.gpus', lambda: 2)
         monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,6')
         assert devices(None) == ['4', '6']
         assert devices(1) == ['4']

@@ -1,6 +1,7 @@
 """Steps that would poison a run: each changes nothing, is counted, and too many end the run."""
 
 import copy
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -80,9 +81,10 @@ def poison(monkeypatch: Any, how: Any, batches: set[int]) -> None:
         ('{}', nan_gradient),
         ('dict(fused=False)', nan_image),
         (SGD, nan_gradient),
+        ("dict(_delete_=True, type='SGD', lr=0.01)", nan_gradient),
         ('dict(_delete_=True, type="RMSprop", lr=1e-4)', infinite_loss),
     ],
-    ids=['image', 'loss', 'gradient', 'not fused', 'SGD', 'RMSprop'],
+    ids=['image', 'loss', 'gradient', 'not fused', 'SGD', 'SGD without momentum', 'RMSprop'],
 )
 def test_a_poisoned_step_changes_nothing(
     run: Run, tmp_path: Path, monkeypatch: Any, optimizer: str, how: Any
@@ -98,12 +100,32 @@ def test_a_poisoned_step_changes_nothing(
     assert all(value.isfinite().all() for value in average.values())
 
 
+def scale_losses(monkeypatch: Any) -> None:
+    """As float16's on a GPU; a CPU has the same scaler, over bfloat16."""
+    original = train.training_trainer
+
+    def scaled(*args: Any, **options: Any) -> L.Trainer:
+        trainer = original(*args, **options)
+        scaler = torch.amp.GradScaler('cpu', init_scale=2.0**8, growth_interval=2)
+        trainer.precision_plugin.scaler = scaler
+        return trainer
+
+    monkeypatch.setattr(train, 'training_trainer', scaled)
+
+
+@pytest.mark.parametrize('scaled', [False, True])
 def test_a_bad_batch_of_a_window_takes_the_window_along(
-    run: Run, tmp_path: Path, monkeypatch: Any
+    run: Run, tmp_path: Path, monkeypatch: Any, scaled: bool
 ) -> None:
     poison(monkeypatch, nan_image, {3})  # the first of the second step's two
-    run('train_cfg.max_epochs=1', 'optim_wrapper.accumulative_counts=2')
+    options = ['train_cfg.max_epochs=1', 'optim_wrapper.accumulative_counts=2']
+    if scaled:
+        scale_losses(monkeypatch)
+        options.append("optim_wrapper.type='AmpOptimWrapper'")
+    run(*options)
     assert all(value.isfinite().all() for value in last_of(tmp_path)['state_dict'].values())
+    entry = json.loads((tmp_path / 'run/history.jsonl').read_text())
+    assert entry['skipped_steps'] == 1
 
 
 def test_skipped_steps_are_counted_and_their_images_named(
@@ -147,16 +169,7 @@ def test_too_many_in_a_row_stop_the_run(run: Run, tmp_path: Path, monkeypatch: A
 
 
 def test_a_loss_scale_is_resumed(run: Run, tmp_path: Path, monkeypatch: Any) -> None:
-    """As float16's on a GPU; a CPU has the same scaler, over bfloat16."""
-    original = train.training_trainer
-
-    def scaled(*args: Any, **options: Any) -> L.Trainer:
-        trainer = original(*args, **options)
-        scaler = torch.amp.GradScaler('cpu', init_scale=2.0**8, growth_interval=2)
-        trainer.precision_plugin.scaler = scaler
-        return trainer
-
-    monkeypatch.setattr(train, 'training_trainer', scaled)
+    scale_losses(monkeypatch)
     options = ["optim_wrapper.type='AmpOptimWrapper'", 'param_scheduler=[]']
     whole = run('train_cfg.max_epochs=2', *options)
     assert last_of(tmp_path)['MixedPrecision']['scale'] == 2.0 ** (8 + 12 // 2)

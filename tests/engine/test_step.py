@@ -9,6 +9,7 @@ import torch
 
 from psa_pose.engine import step as step_module
 from psa_pose.engine.config import load_config
+from psa_pose.engine.environment import environment
 from psa_pose.engine.ranks import Ranks
 from psa_pose.engine.step import StepOptions, step_options
 from psa_pose.engine.trainer import build_trainer
@@ -28,7 +29,7 @@ def gpu(monkeypatch: Any):
     """Say that there is a GPU, with bfloat16 or without."""
 
     def pretend(bfloat16: bool) -> None:
-        monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+        monkeypatch.setattr(step_module, 'gpus', lambda: 1)
         monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda including_emulation: bfloat16)
 
     return pretend
@@ -112,6 +113,34 @@ def test_what_nothing_reads_is_refused(change: str, message: str) -> None:
         options(change)
 
 
+@pytest.mark.parametrize(
+    'how', ['mode="reduce-overhead"', 'mode="max-autotune"', 'options={"triton.cudagraphs": True}']
+)
+def test_graphs_that_would_reuse_the_memory_of_gradients_are_refused(how: str) -> None:
+    assert options(f'compile=dict({how})').compile
+    assert options('compile=True', 'optim_wrapper.accumulative_counts=2').compile == {}
+    with pytest.raises(ConfigError, match=r"adds up 2 .*mode='max-autotune-no-cud"):
+        options(f'compile=dict({how})', 'optim_wrapper.accumulative_counts=2')
+
+
+def test_a_gpu_that_cannot_be_used_is_no_reason_to_train_on_the_processor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The driver's library counts it, and CUDA of a newer PyTorch refuses the driver."""
+
+    def refuse() -> None:
+        raise RuntimeError(
+            'The NVIDIA driver on your system is too old (found version 12080).\nMore'
+        )
+
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'init', refuse)
+    with pytest.raises(ConfigError, match=r'too old \(found version 12080\)\. \(psa-pose'):
+        options()
+    assert options('trainer.accelerator=cpu').device == 'cpu'
+    assert environment()['gpus'] == [] and environment()['versions']['cuda'] is None
+
+
 @pytest.mark.parametrize('key', step_module.MOVED)
 def test_one_thing_has_one_place(key: str) -> None:
     cfg = load_config(CONFIG, [f'trainer.{key}=1', 'work_dir=unused'])
@@ -137,6 +166,8 @@ def test_optimizers_are_fused_where_that_is_right() -> None:
     assert not StepOptions().fuses(rms, {})
     assert StepOptions(dtype='float16').fuses(adam, {})
     assert not StepOptions(dtype='float16', clip=('norm', 1.0)).fuses(adam, {})
+    assert StepOptions(dtype='bfloat16').fuses(torch.optim.SGD, {})
+    assert not StepOptions(dtype='float16').fuses(torch.optim.SGD, {})
 
 
 def test_the_first_lines_say_what_is_on(run: Run) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from psa_pose.engine import callbacks, module
+from psa_pose.engine import callbacks, data_wait
 from psa_pose.engine.checkpointing import BestCheckpoint, RotatingCheckpoint
 from psa_pose.engine.module import PoseModule
 from tests.engine.conftest import Run
@@ -34,7 +34,7 @@ def clock(monkeypatch: Any) -> None:
 
         monkeypatch.setattr(part, name, method)
 
-    for part in (callbacks, module):
+    for part in (callbacks, data_wait):
         monkeypatch.setattr(part, 'time', SimpleNamespace(perf_counter=lambda: now[0]))
     for part, name, seconds in SECONDS:
         slow(part, name, seconds)

@@ -193,10 +193,11 @@ def test_a_device_that_is_not_here_is_named_with_those_that_are(
     for name in ('cuda:7', 'tpu', 'no device'):
         with pytest.raises(ConfigError, match=rf"device '{name}' is not on this machine.* cpu"):
             Inferencer(config, checkpoint, device=name)
-    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setattr('psa_pose.inference.inferencer.gpus', lambda: 2)
     assert [str(find_device(n)) for n in (None, 'cuda', 'cuda:1')] == ['cuda:0', 'cuda', 'cuda:1']
     with pytest.raises(ConfigError, match='cuda:0, cuda:1, cpu'):
         find_device('cuda:2')
+    assert str(find_device('cpu')) == 'cpu'
 
 
 class TestKeypoints:

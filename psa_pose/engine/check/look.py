@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from importlib import metadata
 from pathlib import Path
 
@@ -27,11 +28,10 @@ def look(folder: Path) -> Machine:
     if 'torch' not in broken:
         import torch
 
-        cuda = torch.cuda.is_available()
         found |= {
             'cuda_build': torch.version.cuda,
             'nccl': torch.distributed.is_available() and torch.distributed.is_nccl_available(),
-            'gpus': tuple(map(_gpu, range(torch.cuda.device_count()))) if cuda else (),
+            'gpus': _gpus(),
         }
     return Machine(
         python='.'.join(map(str, sys.version_info[:3])),
@@ -39,6 +39,7 @@ def look(folder: Path) -> Machine:
         broken=broken,
         formats=() if 'cv2' in broken else _formats(),
         driver=_driver(),
+        compiler=_compiler(),
         cores=_cores(),
         memory=_memory(),
         shared=_shared(),
@@ -83,6 +84,16 @@ def _formats() -> tuple[str, ...]:
     return tuple(found)
 
 
+def _gpus() -> tuple[tuple[str, int, bool], ...]:
+    import torch
+
+    try:  # the driver may count GPUs that it cannot start
+        torch.cuda.init()
+    except (RuntimeError, AssertionError):
+        return ()
+    return tuple(map(_gpu, range(torch.cuda.device_count())))
+
+
 def _gpu(index: int) -> tuple[str, int, bool]:
     import torch
 
@@ -104,6 +115,11 @@ def _driver() -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ''
     return '; '.join(done.stdout.strip().splitlines()) if done.returncode == 0 else ''
+
+
+def _compiler() -> bool:
+    compiler = os.environ.get('CC') or shutil.which('gcc') or shutil.which('clang')
+    return bool(compiler) and Path(sysconfig.get_path('include'), 'Python.h').is_file()
 
 
 def _cores() -> int:

@@ -26,6 +26,7 @@ class Machine:
         gpus: name, memory and whether it has bfloat16, of each GPU that PyTorch sees.
         driver: what nvidia-smi says: name, driver and memory of each GPU; '' where it is missing.
         nccl: whether PyTorch has NCCL.
+        compiler: whether there are a C compiler and Python's headers, for Triton.
         cores: that this process may use.
         memory: of the machine, or the container's limit; 0 is unknown.
         shared: all and free shared memory; 0 is unknown.
@@ -41,6 +42,7 @@ class Machine:
     gpus: tuple[tuple[str, int, bool], ...] = ()
     driver: str = ''
     nccl: bool = False
+    compiler: bool = True
     cores: int = 1
     memory: int = 0
     shared: tuple[int, int] = (0, 0)
@@ -128,6 +130,13 @@ def _check_gpus(machine: Machine, needs: Needs, findings: Findings) -> None:
                 f'{needs.step_memory / _GB:.1f} GB',
                 'use a smaller train_dataloader.batch_size and optim_wrapper.accumulative_counts',
             )
+    if machine.gpus and not machine.compiler:
+        findings.warning(
+            'Triton',
+            "finds no C compiler with Python's headers: PSA runs in plain PyTorch, slower, and "
+            'torch.compile fails',
+            'apt install gcc python3-dev, or what your system calls them',
+        )
     if len(machine.gpus) > 1 and not machine.nccl:
         findings.error('NCCL', f'{torch} has none, for {len(machine.gpus)} GPUs', 'reinstall torch')
 

@@ -16,6 +16,7 @@ import torch
 from torch import distributed
 from torch.distributed import PrefixStore
 
+from psa_pose.engine.environment import gpus
 from psa_pose.engine.ranks.launch import Launch
 from psa_pose.engine.ranks.options import DistOptions
 from psa_pose.engine.ranks.store import shared_store
@@ -66,7 +67,7 @@ class Ranks:
         """
         if kind != 'cuda':
             return 1
-        count, local = torch.cuda.device_count(), self.launch.local_rank
+        count, local = gpus(), self.launch.local_rank
         if count == 1:  # srun --gpus-per-task=1 shows each process its own
             return [0]
         if local >= count:
@@ -96,7 +97,7 @@ class Ranks:
             return
         if error is None or (self.parting and isinstance(error, SystemExit)):
             self._watch.leave()
-            if error is None and distributed.is_initialized():
+            if distributed.is_initialized():
                 distributed.destroy_process_group()
         elif isinstance(error, KeyboardInterrupt):
             self.stopped('was interrupted', 130)

@@ -7,6 +7,7 @@ plain PyTorch, as does everything with the environment variable `PSA_POSE_TRITON
 """
 
 import os
+import sys
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -60,12 +61,31 @@ def fits(x: Tensor) -> bool:
 
 
 def _supported(device: torch.device) -> bool:
-    return _capability(device) >= (8, 0)  # bfloat16
+    return _capability(device) >= (8, 0) and _compiles()  # bfloat16 from there on
 
 
 # `torch.compiler.assume_constant_result`, which would import the compiler for everyone
 _supported._dynamo_marked_constant = True  # type: ignore[attr-defined]
 _capability = lru_cache(torch.cuda.get_device_capability)
+
+
+@lru_cache
+def _compiles() -> bool:
+    """Whether Triton can build what it launches kernels with, in C; says so where it cannot."""
+    from triton.runtime import driver
+
+    try:
+        driver.active.get_current_device()
+    except Exception as error:  # it runs the compiler and loads what came of it
+        print(
+            'warning: PSA runs in plain PyTorch, which is slower: Triton finds no C compiler with '
+            f"Python's headers ({str(error).strip().partition(chr(10))[0]}); install them (apt "
+            'install gcc python3-dev), or silence this by PSA_POSE_TRITON=0',
+            file=sys.stderr,
+            flush=True,
+        )
+        return False
+    return True
 
 
 def is_last(x: Tensor) -> bool:

@@ -75,6 +75,7 @@ def test_nothing_is_found_where_all_is_well() -> None:
             ['T4 has 16.0 GB, and a training step keeps about 20.0 GB', 'batch_size'],
         ),
         ({'gpus': (GPU, GPU), 'nccl': False}, {}, 'error', ['NCCL', '2 GPUs']),
+        ({'compiler': False}, {}, 'warning', ['no C compiler', 'plain PyTorch', 'apt install gcc']),
         (
             {'shared': (64 * 10**6, 60 * 10**6)},
             {},
@@ -144,6 +145,34 @@ def test_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {'.jpg', '.png'} <= set(machine.formats)
     assert machine.cores >= 1 and machine.memory > GB / 4 and machine.disk > 0
     assert machine.open_files > 0
+
+
+def test_gpus_that_the_driver_counts_and_cuda_cannot_start_are_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse() -> None:
+        raise RuntimeError('The NVIDIA driver on your system is too old')
+
+    monkeypatch.setattr('torch.cuda.is_available', lambda: True)
+    monkeypatch.setattr('torch.cuda.device_count', lambda: 2)
+    monkeypatch.setattr('torch.cuda.init', refuse)
+    assert look(Path()).gpus == ()
+
+
+@pytest.mark.parametrize('missing', ['compiler', 'headers'])
+def test_what_triton_needs_to_launch_anything(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: str
+) -> None:
+    compiler = tmp_path / 'gcc'
+    compiler.write_text('#!/bin/sh\n')
+    compiler.chmod(0o755)
+    (tmp_path / 'Python.h').touch()
+    monkeypatch.delenv('CC', raising=False)
+    monkeypatch.setenv('PATH', str(tmp_path))
+    monkeypatch.setattr(looking.sysconfig, 'get_path', lambda name: str(tmp_path))
+    assert look(Path()).compiler
+    (compiler if missing == 'compiler' else tmp_path / 'Python.h').unlink()
+    assert not look(Path()).compiler
 
 
 def test_a_module_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
