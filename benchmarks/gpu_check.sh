@@ -97,6 +97,7 @@ second() {
 }
 
 third() {
+  tests 150 -n 4 tests/models/attention/operator_checks.py
   bench 250 compiled train_step --networks hrnet_w32 --contestants none psa_p --compile --batch 64 --dtype bfloat16
   bench 250 graphs train_speed steps --data "$data" --contestants default captured graphs --batch 64
   bench 120 train_step_128 train_step --batch 128 --rounds 5 --dtype bfloat16

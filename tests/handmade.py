@@ -12,6 +12,8 @@ NAMES = ('head', 'left_hand', 'right_hand', 'left_foot', 'right_foot')
 CATEGORY = {'id': 7, 'name': 'person', 'keypoints': list(NAMES), 'skeleton': [[1, 2], [1, 3]]}
 KEYPOINTS = [50, 20, 2, 30, 40, 1, 70, 40, 2, 0, 0, 0, 60, 70, 2]
 IMAGE_SIZE = (120, 90)
+COARSE_WARP = cv2.__version__.startswith('4.')
+"""Positions are rounded to 1/32 pixel: up to 4 of 255 levels in each direction."""
 
 
 def image_entry(image_id: int = 1, **changes: Any) -> dict[str, Any]:

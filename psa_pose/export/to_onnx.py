@@ -54,8 +54,8 @@ def write_onnx(graph: PoseGraph, crops: Tensor, path: Path, metadata: Mapping[st
             cause = cause.__cause__
         reason = str(cause).splitlines()[0]
         raise ExportError(
-            f'torch {torch.__version__} cannot write the graph as ONNX: {reason} (2.13 and later '
-            'were tried)'
+            f'torch {torch.__version__} cannot write the graph as ONNX: {reason} (2.10 with '
+            'onnxscript 0.7 and later were tried)'
         ) from error
     assert written is not None
     proto = written.model_proto

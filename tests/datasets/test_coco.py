@@ -14,6 +14,7 @@ from psa_pose.registry import DATASETS, config_path
 from psa_pose.structures import COCO_KEYPOINTS
 from tests.handmade import (
     CATEGORY,
+    COARSE_WARP,
     IMAGE_SIZE,
     NAMES,
     coco_content,
@@ -90,7 +91,7 @@ class TestCrop:
             box = dataset.persons.bbox[index].astype(float)
             expected = spelled_out_crop(image, box, 1.25, dataset.input_size)
             difference = np.abs(dataset[index].crop - expected)
-            assert difference.max() <= 2, (index, difference.max())
+            assert difference.max() <= (8 if COARSE_WARP else 2), (index, difference.max())
 
     def test_keypoints_and_affine_lead_back_to_the_annotation(self, shared_data):
         dataset = real(shared_data, 'coco_mini', 'dev', pipeline=AUGMENTED)
