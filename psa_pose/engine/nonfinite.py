@@ -153,10 +153,9 @@ def _nonfinite(optimizer: torch.optim.Optimizer, device: torch.device) -> Tensor
 def _skip(optimizer: torch.optim.Optimizer, found: Tensor) -> None:
     """Let the next step change nothing where `found` is 1."""
     groups = optimizer.param_groups
+    momentum = isinstance(optimizer, torch.optim.SGD) and any(g['momentum'] for g in groups)
     # A first step of fused SGD that is skipped would leave its momentum uninitialised for good.
-    unborn = isinstance(optimizer, torch.optim.SGD) and not optimizer.state
-    unborn = unborn and any(group['momentum'] for group in groups)
-    if all(group.get('fused') for group in groups) and not unborn:
+    if all(g.get('fused') for g in groups) and (optimizer.state or not momentum):
         optimizer.grad_scale, optimizer.found_inf = None, found  # type: ignore[attr-defined]
         return
     if found.item():

@@ -96,8 +96,8 @@ class StepOptions:
             and not {'fused', 'foreach', 'differentiable'} & set(options)
             # A fused step takes the loss scale out by itself: too late for clipping.
             and not (self.dtype == 'float16' and self.clip)
-            # SGD's has none for shards, and keeps what was in memory for the momentum of a first
-            # step that a loss scale skips, as it does that of most runs.
+            # SGD has none for shards. And a loss scale skips the first step of most runs, which
+            # leaves fused SGD with whatever was in memory for a momentum.
             and not (
                 issubclass(optimizer, torch.optim.SGD) and (self.sharded or self.dtype == 'float16')
             )
@@ -219,11 +219,13 @@ def _compile(options: Any, accumulate: int) -> Mapping[str, Any] | None:
     if options is True:
         return {}
     options = known_keys(options, ('backend', 'mode', 'fullgraph', 'dynamic', 'options'), 'compile')
-    graphs = options.get('mode') in ('reduce-overhead', 'max-autotune')
-    if accumulate > 1 and (graphs or (options.get('options') or {}).get('triton.cudagraphs')):
+    arguments = check_arguments(torch.compile, options, 'compile')
+    inductor = options.get('options')
+    graphs = isinstance(inductor, Mapping) and inductor.get('triton.cudagraphs')
+    if accumulate > 1 and (graphs or options.get('mode') in ('reduce-overhead', 'max-autotune')):
         raise ConfigError(
             'compile: CUDA graphs take back the memory of gradients at every batch, and a step '
             f'adds up {accumulate} (optim_wrapper.accumulative_counts); take '
             "mode='max-autotune-no-cudagraphs'"
         )
-    return check_arguments(torch.compile, options, 'compile')
+    return arguments
