@@ -118,7 +118,7 @@ def test_wrong_words():
 
 class TestDevice:
     def ranks(self, monkeypatch, gpus, local):
-        monkeypatch.setattr(torch.cuda, 'device_count', lambda: gpus)
+        monkeypatch.setattr('psa_pose.engine.ranks.group.gpus', lambda: gpus)
         return Ranks(Launch(rank=local, ranks=8, local_rank=local, local_ranks=8, host='a'))
 
     def test_one_gpu_a_process(self, monkeypatch):
