@@ -7,6 +7,7 @@ RUN := work_dirs/demo
 CONFIG := configs/demo/hrnet_tiny_psa_p_128x96.py
 CHECKPOINT := $(RUN)/checkpoints/last.ckpt
 WORKERS ?= 2
+FAST := -n $(WORKERS) -m 'not cluster and not docs and not slow'
 
 .PHONY: demo test oldest slow cluster docs lint install mmpose clean
 
@@ -39,14 +40,14 @@ demo: $(RUN)/.trained
 	@echo "tensorboard: $(BIN)/tensorboard --logdir $(RUN)/tensorboard"
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n $(WORKERS) -m 'not cluster and not docs and not slow'
+	$(BIN)/python -m pytest $(FAST)
 
 # The same with the oldest versions that pyproject.toml allows, in an environment of its own (5 GB).
 oldest:
 	$(PYTHON) -m venv build/oldest
 	build/oldest/bin/python -m pip install --disable-pip-version-check --quiet uv
 	build/oldest/bin/uv pip install --quiet --python build/oldest --resolution lowest-direct -e '.[dev]'
-	build/oldest/bin/python -m pytest -n $(WORKERS) -m 'not cluster and not docs and not slow'
+	build/oldest/bin/python -m pytest $(FAST)
 
 # PSA's GPU kernels, interpreted on a CPU and compiled for a GPU that is not there; training compiled
 # by the inductor.

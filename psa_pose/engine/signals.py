@@ -24,7 +24,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import distributed
 
 from psa_pose.engine.ranks import Ranks
-from psa_pose.errors import WorkerError
+from psa_pose.errors import WorkerError, signal_name
 
 SIGNALS = [
     getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGUSR1') if hasattr(signal, name)
@@ -81,11 +81,11 @@ class StopRequest:
             return
         if self.number or not self.has_stepped:
             how = 'at once' if self.number else 'before its first step'
-            self._say(f'stopped by {signal.Signals(number).name} {how}')
-            self.ranks.stopped(f'was stopped by {signal.Signals(number).name} {how}', 128 + number)
+            self._say(f'stopped by {signal_name(number)} {how}')
+            self.ranks.stopped(f'was stopped by {signal_name(number)} {how}', 128 + number)
         self.number, self._since = number, now
         self._say(
-            f'{signal.Signals(number).name}: saving at the next step, then the run ends; '
+            f'{signal_name(number)}: saving at the next step, then the run ends; '
             'a second signal ends it at once'
         )
 
@@ -146,7 +146,7 @@ def stopped_by_signals(ranks: Ranks, advice: str) -> Iterator[None]:
 
 
 def _leave(number: int, ranks: Ranks, advice: str) -> None:
-    name = signal.Signals(number).name
+    name = signal_name(number)
     by = 'interrupted' if number == signal.SIGINT else f'stopped by {name}'
     if ranks.first:
         print(f'{by}{advice}', file=sys.stderr)

@@ -22,10 +22,10 @@ from psa_pose.datasets import CocoStyleDataset, PoseDataLoader, system, workers
 from psa_pose.datasets.worker_errors import explain
 from psa_pose.errors import DataError, WorkerError
 from tests.conftest import ROOT
+from tests.datasets.doomed import PIPELINE
 from tests.handmade import coco_content, person_entry, write_dataset
 from tests.processes import run_script
 
-PIPELINE = [{'type': 'LoadImage'}, {'type': 'TopdownAffine'}]
 PROGRAM = """
 import ctypes
 import os

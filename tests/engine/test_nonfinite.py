@@ -1,7 +1,6 @@
 """Steps that would poison a run: each changes nothing, is counted, and too many end the run."""
 
 import copy
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from psa_pose.engine import train
+from psa_pose.engine.record_files import read_history
 from psa_pose.errors import ConfigError, TrainingError
 from psa_pose.models import TopdownPoseEstimator
 from psa_pose.registry import HOOKS
@@ -124,7 +124,7 @@ def test_a_bad_batch_of_a_window_takes_the_window_along(
         options.append("optim_wrapper.type='AmpOptimWrapper'")
     run(*options)
     assert all(value.isfinite().all() for value in last_of(tmp_path)['state_dict'].values())
-    entry = json.loads((tmp_path / 'run/history.jsonl').read_text())
+    [entry] = read_history(tmp_path / 'run')
     assert entry['skipped_steps'] == 1
 
 

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from psa_pose.engine.check.machine import RIVALS, Machine
+from psa_pose.errors import ConfigError
 
 _IMPORTS = ('torch', 'cv2', 'pycocotools.mask', 'faster_coco_eval', 'lightning', 'torchvision')
 
@@ -85,13 +86,12 @@ def _formats() -> tuple[str, ...]:
 
 
 def _gpus() -> tuple[tuple[str, int, bool], ...]:
-    import torch
+    from psa_pose.engine.environment import gpus
 
-    try:  # the driver may count GPUs that it cannot start
-        torch.cuda.init()
-    except (RuntimeError, AssertionError):
+    try:
+        return tuple(map(_gpu, range(gpus())))
+    except ConfigError:  # `check_machine` says it, beside what the driver says
         return ()
-    return tuple(map(_gpu, range(torch.cuda.device_count())))
 
 
 def _gpu(index: int) -> tuple[str, int, bool]:
