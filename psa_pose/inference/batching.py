@@ -2,7 +2,9 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -14,7 +16,11 @@ from psa_pose.inference.result import PoseResult
 from psa_pose.structures import PoseBatch
 
 _HELD_BYTES = 256 << 20  # of images that wait for a full batch, where they are wanted afterwards
+_READ_AHEAD = 4  # frames: enough that a batch finds its images decoded
 _NO_BOXES = (np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+
+Numbered: TypeAlias = tuple[int, Frame]
+"""A frame, and the place of its source among the inputs."""
 
 Poses = Callable[[Sequence[PoseBatch]], tuple[np.ndarray, np.ndarray]]
 
@@ -31,7 +37,8 @@ def predict_frames(
     """Each frame with its result.
 
     Whatever their number, about `batch_size` of the frames are held at a time, and no more than
-    256 MiB of them; a camera's are not held at all.
+    256 MiB of them; a camera's are not held at all. Of a list of files the next few are read while
+    the network works; cameras and iterators are asked only when a result is.
 
     Args:
         sources: images and videos.
@@ -54,7 +61,10 @@ def predict_frames(
             samples.clear()
             targets.clear()
 
-    for number, frame in _numbered(sources):
+    frames = _numbered(sources)
+    if isinstance(sources, list) and not any(source.live for source in sources):
+        frames = _read_ahead(frames)
+    for number, frame in frames:
         found = _NO_BOXES
         try:
             if frame.error is not None:
@@ -82,10 +92,22 @@ def predict_frames(
         yield entry.done(crop.info.num_keypoints)
 
 
-def _numbered(sources: Iterable[Source]) -> Iterator[tuple[int, Frame]]:
+def _numbered(sources: Iterable[Source]) -> Iterator[Numbered]:
     for number, source in enumerate(sources):
         for frame in source.frames():
             yield number, frame
+
+
+def _read_ahead(frames: Iterator[Numbered]) -> Iterator[Numbered]:
+    """The same, decoded by a thread; OpenCV leaves Python's lock meanwhile."""
+    pool = ThreadPoolExecutor(1, 'read-ahead')
+    try:
+        ahead = deque(pool.submit(next, frames, None) for _ in range(_READ_AHEAD))
+        while (numbered := ahead.popleft().result()) is not None:
+            ahead.append(pool.submit(next, frames, None))
+            yield numbered
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class _Waiting:

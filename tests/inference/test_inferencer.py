@@ -1,6 +1,7 @@
 """The keypoints are those of `psa-pose test`; order, batches, and what is refused."""
 
 import json
+import threading
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -20,7 +21,7 @@ from psa_pose.engine.config import load_config
 from psa_pose.engine.evaluate import test as evaluate
 from psa_pose.engine.publish import publish
 from psa_pose.errors import CheckpointError, ConfigError, DataError
-from psa_pose.inference import batching
+from psa_pose.inference import batching, frames
 from psa_pose.inference.crops import Cropper
 from psa_pose.inference.inferencer import find_device
 from psa_pose.inference.sources import open_sources
@@ -149,6 +150,26 @@ def test_an_iterator_is_read_as_results_are_asked_for(
     for _ in range(3):
         next(results)
     assert len(asked) <= 4, 'more was read than one batch'
+
+
+def test_the_next_files_of_a_list_are_read_by_a_thread_that_ends(
+    inferencer: Inferencer, images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    original = frames.read_image
+
+    def recorded(name: str, *options: Any) -> np.ndarray:
+        read.append(threading.current_thread().name)
+        return original(name, *options)
+
+    monkeypatch.setattr(frames, 'read_image', recorded)
+    before = threading.active_count()
+    results = inferencer(images[:20])
+    next(results)
+    assert inferencer.batch_size <= len(read) <= inferencer.batch_size + 5, 'not all at once'
+    assert all(name.startswith('read-ahead') for name in read)
+    results.close()
+    assert threading.active_count() == before
 
 
 class TestWhatCannotBeRead:

@@ -37,7 +37,7 @@ def check_images(
         tell(
             where,
             f'{len(missing)} of {len(names)} images are not in {root} ({some(missing)})',
-            _remedy(root, missing),
+            _remedy(root, missing, 'data_prefix.img'),
         )
     kept = [row for row, name in zip(rows, names, strict=True) if name in there]
     step = max(len(kept) // SAMPLE, 1)
@@ -66,6 +66,20 @@ def check_images(
             'they were turned: EXIF orientation is ignored here, as in COCO; rotate the pixels'
             if all(turned)
             else 'do annotations and images belong together, or were the images resized?',
+        )
+
+
+def require_images(sheet: Sheet, root: Path, option: str) -> None:
+    """Refuse a folder that has none of the images of persons with labels.
+
+    Raises:
+        DataError: says where they are, if that is near; `option` is what named the folder.
+    """
+    names = [sheet.image_name[row] for row in np.unique(sheet.image[sheet.labelled.any(1)])]
+    if not _existing(root, names):
+        raise DataError(
+            f'{root} has none of the {len(names)} images of {sheet.path} ({some(names)}): '
+            f'{_remedy(root, names, option)}'
         )
 
 
@@ -108,21 +122,21 @@ def _existing(root: Path, names: Collection[str]) -> set[str]:
     return found
 
 
-def _remedy(root: Path, missing: list[str]) -> str:
-    """Where they are after all, if that is near."""
+def _remedy(root: Path, missing: list[str], option: str) -> str:
+    """Where they are after all, if that is near; `option` is what says the folder."""
     name = missing[0]
     last = name.rpartition('/')[2]
     for folder in (root, root.parent):
         for place in (folder, *sorted(f for f in _entries(folder) if f.is_dir())):
             if place != root and (place / name).is_file():
-                return f'{name} is in {place}: is data_prefix.img right?'
+                return f'{name} is in {place}: is {option} right?'
             if last != name and (place / last).is_file():
                 return f'{last} is in {place}, but the annotations call it {name}'
     stem = Path(last).stem
     others = [f.name for f in _entries(root / Path(name).parent) if f.stem == stem]
     if others:
         return f'there is {others[0]}: the annotations name another ending'
-    return 'unpack them there, or correct data_root and data_prefix.img'
+    return f'unpack them there, or correct {option}'
 
 
 def _entries(folder: Path) -> list[Path]:

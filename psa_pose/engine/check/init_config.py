@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from psa_pose.engine.check.images import require_images
 from psa_pose.engine.check.leaf import Leaf, leaf_text
 from psa_pose.engine.check.sheet import Sheet, read_sheet
 from psa_pose.engine.config import config_roots
@@ -57,6 +58,10 @@ def init_config(
             raise DataError(f'image root {folder} is not a folder')
     sheet = _read(ann)
     val_sheet = _read(val_ann) if val_ann else None
+    require_images(sheet, images, '--images')
+    if val_sheet is not None:
+        option = '--val-images' if val_images else '--images'
+        require_images(val_sheet, val_images or images, option)
     info = KeypointInfo.from_category(sheet.category, str(ann))
     if val_sheet is not None:
         _check_same(info, val_sheet)

@@ -188,6 +188,12 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
         init_config(train, Path('nowhere'))
     with pytest.raises(DataError, match=r'annotation file nowhere\.json: No such file'):
         init_config(Path('nowhere.json'), images)
+    Path('empty').mkdir()
+    none = r'empty has none of the 40 images of train\.json \(0\.jpg, '
+    with pytest.raises(DataError, match=f'{none}.*0.jpg is in images: is --images right'):
+        init_config(train, Path('empty'))
+    with pytest.raises(DataError, match=r'empty has none .*: is --val-images right\?'):
+        init_config(train, images, val_ann=Path('train.json'), val_images=Path('empty'))
     write(tmp_path, content(0, 1))
     with pytest.raises(DataError, match='1 image with labelled persons cannot be split'):
         init_config(train, images)
