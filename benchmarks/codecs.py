@@ -39,7 +39,6 @@ CODECS: dict[str, tuple[str, dict[str, Any]]] = {
     'udp_combined': ('UDPHeatmap', {'heatmap_type': 'combined'}),
 }
 SIZES = {'input_size': INPUT_SIZE, 'heatmap_size': HEATMAP_SIZE}
-PASSES = ('encode', 'decode')
 Step = Callable[[], Any]
 
 
