@@ -13,6 +13,7 @@ WINDOW = 1 << 20  # characters
 MAX_BYTES = 4 << 30  # of a file; COCO's train2017 has 0.24e9, and its objects take 5 times that
 MAX_VALUE = 64 << 20  # characters of an entry; a thousand times the largest of COCO's
 _SPACE = re.compile(r'[ \t\n\r]*')
+_CUT_NUMBER = re.compile(r'(\.|[eE][+-]?)?\Z')  # what may follow its digits where the text ends
 _decode = json.JSONDecoder().raw_decode
 
 
@@ -122,8 +123,8 @@ class _Text:
                 if not self._read_on():
                     raise self.error(error.msg, error.pos) from None
             else:
-                # A number at the window's end may have further digits.
-                if end < len(self.text) or not self._read_on():
+                # A number at the window's end may go on.
+                if not _CUT_NUMBER.match(self.text, end) or not self._read_on():
                     self.at = end
                     return value
 

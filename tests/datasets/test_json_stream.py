@@ -37,6 +37,13 @@ def test_values_are_those_of_json(path, content, window, indent, ascii_only):
     assert read(path, window) == content
 
 
+@pytest.mark.parametrize('window', range(1, 16))
+def test_a_number_may_be_cut_anywhere(path, window):
+    text = '{"a": -12.75e+2, "b": [0.5, 1E-3, 20, 3e2]}'
+    path.write_text(text)
+    assert read(path, window) == json.loads(text)
+
+
 @given(objects, st.integers(1, 40), st.data())
 def test_what_json_refuses_is_refused(path, content, window, data):
     text = json.dumps(content)
