@@ -21,6 +21,7 @@ if 'TMPDIR' not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).
 torch.set_num_threads(1)  # pytest -n is the parallelism
 os.environ['OMP_NUM_THREADS'] = '1'
 settings.register_profile('deterministic', derandomize=True, deadline=None, max_examples=50)
+settings.register_profile('thorough', deadline=None, max_examples=2000)  # other ones every time
 settings.load_profile('deterministic')
 # nohup and a shell's background ignore these, and so would every process that a test starts.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
