@@ -45,7 +45,8 @@ def test_a_tenth_of_coco_takes_a_tenth_of_200_mb(ann_file):
     assert first['peak'] < 25  # MB; a fresh process' heap does not grow evenly
     assert first['steady'] < 20
     assert later['peak'] < 8
-    assert later['anonymous'] < 1  # the rest is pages of the file
+    # The rest is pages of the file, 4 MB. Python 3.13 itself takes 1.9 for any number of persons.
+    assert later['anonymous'] < 2.5
     assert later['seconds'] < first['seconds']
 
 
