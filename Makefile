@@ -1,4 +1,4 @@
-# make demo and make test need Python 3.10 to 3.13 and nothing else; see README.md.
+# make demo and make test need Python 3.10 to 3.14 and nothing else; see README.md.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -1,9 +1,11 @@
 """What tests share: threads, hypothesis' profile, real data, a small rendered dataset."""
 
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,8 @@ if 'TMPDIR' not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).
     os.environ['TMPDIR'] = tempfile.tempdir = str(MEMORY)
 torch.set_num_threads(1)  # pytest -n is the parallelism
 os.environ['OMP_NUM_THREADS'] = '1'
+if sys.platform == 'linux':  # what a test changes in this process reaches workers by fork alone
+    multiprocessing.set_start_method('fork', force=True)
 settings.register_profile('deterministic', derandomize=True, deadline=None, max_examples=50)
 settings.register_profile('thorough', deadline=None, max_examples=2000)  # other ones every time
 settings.load_profile('deterministic')

@@ -8,6 +8,7 @@ import atexit
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -66,8 +67,15 @@ class Flag:
 
 
 def context() -> BaseContext:
-    """Of worker processes: the system's own, with `Flag` for events."""
-    theirs = multiprocessing.get_context()
+    """Of worker processes, with `Flag` for events.
+
+    What `set_start_method` chose; else, on Linux, fork under every version of Python. Under
+    Python 3.14's forkserver each worker imports PyTorch anew, and shares none of its memory.
+    """
+    chosen = multiprocessing.get_start_method(allow_none=True)
+    if chosen is None and sys.platform == 'linux':
+        chosen = 'fork'
+    theirs = multiprocessing.get_context(chosen)
     ours = copy(theirs)
     vars(ours).update(Event=partial(Flag, theirs), Process=partial(_process, theirs))
     return ours

@@ -117,6 +117,20 @@ def misfortune(root, what, count, *more, prefix=()):
     return report
 
 
+def test_they_are_forked_unless_another_way_was_chosen():
+    script = """
+import multiprocessing
+from psa_pose.datasets.workers import context
+print(context().get_start_method(), multiprocessing.get_start_method(allow_none=True))
+multiprocessing.set_start_method('spawn')
+print(context().get_start_method())
+"""
+    done = subprocess.run(
+        [sys.executable, '-c', script], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.split() == ['fork', 'None', 'spawn'], done.stderr
+
+
 class TestDeath:
     @pytest.mark.parametrize(
         ('what', 'said'),
