@@ -16,7 +16,7 @@ from psa_pose.inference.result import PoseResult
 from psa_pose.structures import PoseBatch
 
 _HELD_BYTES = 256 << 20  # of images that wait for a full batch, where they are wanted afterwards
-_READ_AHEAD = 4  # frames: enough that a batch finds its images decoded
+_AHEAD_BYTES = 64 << 20  # of images that were read and are not looked into yet
 _NO_BOXES = (np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
 
 Numbered: TypeAlias = tuple[int, Frame]
@@ -37,8 +37,8 @@ def predict_frames(
     """Each frame with its result.
 
     Whatever their number, about `batch_size` of the frames are held at a time, and no more than
-    256 MiB of them; a camera's are not held at all. Of a list of files the next few are read while
-    the network works; cameras and iterators are asked only when a result is.
+    256 MiB of them; a camera's are not held at all. Of a list of files as many more are read while
+    the network works, up to 64 MiB; cameras and iterators are asked only when a result is.
 
     Args:
         sources: images and videos.
@@ -63,7 +63,7 @@ def predict_frames(
 
     frames = _numbered(sources)
     if isinstance(sources, list) and not any(source.live for source in sources):
-        frames = _read_ahead(frames)
+        frames = _read_ahead(frames, batch_size)
     for number, frame in frames:
         found = _NO_BOXES
         try:
@@ -98,13 +98,16 @@ def _numbered(sources: Iterable[Source]) -> Iterator[Numbered]:
             yield number, frame
 
 
-def _read_ahead(frames: Iterator[Numbered]) -> Iterator[Numbered]:
-    """The same, decoded by a thread; OpenCV leaves Python's lock meanwhile."""
+def _read_ahead(frames: Iterator[Numbered], most: int) -> Iterator[Numbered]:
+    """The same, up to `most` decoded early by a thread; OpenCV leaves Python's lock meanwhile."""
     pool = ThreadPoolExecutor(1, 'read-ahead')
+    ahead = deque([pool.submit(next, frames, None)])
     try:
-        ahead = deque(pool.submit(next, frames, None) for _ in range(_READ_AHEAD))
         while (numbered := ahead.popleft().result()) is not None:
-            ahead.append(pool.submit(next, frames, None))
+            image = numbered[1].image
+            size = image.nbytes if image is not None else _AHEAD_BYTES
+            for _ in range(len(ahead), max(1, min(most, _AHEAD_BYTES // size))):
+                ahead.append(pool.submit(next, frames, None))
             yield numbered
     finally:
         pool.shutdown(cancel_futures=True)

@@ -166,10 +166,16 @@ def test_the_next_files_of_a_list_are_read_by_a_thread_that_ends(
     before = threading.active_count()
     results = inferencer(images[:20])
     next(results)
-    assert inferencer.batch_size <= len(read) <= inferencer.batch_size + 5, 'not all at once'
+    assert inferencer.batch_size <= len(read) <= 2 * inferencer.batch_size + 1, 'not all at once'
     assert all(name.startswith('read-ahead') for name in read)
     results.close()
     assert threading.active_count() == before
+
+    monkeypatch.setattr(batching, '_AHEAD_BYTES', 1)  # images of any size are large now
+    read.clear()
+    next(results := inferencer(images[:20]))
+    assert len(read) <= inferencer.batch_size + 1
+    results.close()
 
 
 class TestWhatCannotBeRead:
