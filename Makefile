@@ -49,8 +49,8 @@ oldest:
 	build/oldest/bin/uv pip install --quiet --python build/oldest --resolution lowest-direct -e '.[dev]'
 	build/oldest/bin/python -m pytest $(FAST)
 
-# PSA's GPU kernels, interpreted on a CPU and compiled for a GPU that is not there; training compiled
-# by the inductor.
+# The longest tests but those of `cluster`: PSA's GPU kernels, interpreted on a CPU and compiled for a
+# GPU that is not there; compiled training; trainings that are compared with one another.
 slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow -rs
 

@@ -83,7 +83,7 @@ class TestWorldSize:
         assert '2 processes call themselves rank 1' in line
 
 
-@pytest.fixture(params=['silent', 'closing', 'http'])
+@pytest.fixture(params=['silent', 'closing', pytest.param('http', marks=pytest.mark.slow)])
 def foreign_port(request: pytest.FixtureRequest) -> Iterator[int]:
     """Where somebody else's server listens."""
     with socket.create_server(('127.0.0.1', 0)) as server:

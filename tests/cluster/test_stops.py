@@ -128,7 +128,7 @@ def test_a_second_signal_ends_all_at_once(job: Job, demo_root: Path, tmp_path: P
     assert 'stopped by SIGTERM at once' in job[0].log
 
 
-@pytest.mark.parametrize('everyone', [False, True])
+@pytest.mark.parametrize('everyone', [pytest.param(False, marks=pytest.mark.slow), True])
 def test_torchrun(
     job: Job, demo_root: Path, tmp_path: Path, whole: Undisturbed, everyone: bool
 ) -> None:

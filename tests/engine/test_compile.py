@@ -31,6 +31,7 @@ def compiled(backend: str) -> str:
     return f'compile=dict(backend="{backend}", fullgraph=True)'
 
 
+@pytest.mark.slow
 def test_one_graph_for_training_evaluation_and_flip_test(run: Run, tmp_path: Path) -> None:
     """Also with EMA, accumulation and mixed precision; the demo's own network, PSA and all."""
     options = [
@@ -54,6 +55,7 @@ def test_one_graph_for_training_evaluation_and_flip_test(run: Run, tmp_path: Pat
         assert rate == expected_rate
 
 
+@pytest.mark.slow
 def test_a_compiled_run_resumes_exactly(run: Run, tmp_path: Path) -> None:
     options = [*SMALL, compiled('aot_eager'), 'param_scheduler=[]']
     whole = run(*options, 'train_cfg.max_epochs=3')

@@ -78,6 +78,7 @@ def test_on_other_keypoints_of_other_rendered_people(checkpoint: Path, tmp_path:
     assert tuned > 2 * scratch
 
 
+@pytest.mark.slow
 def test_on_photographs_of_athletes(checkpoint: Path, shared_data: Path, tmp_path: Path) -> None:
     options = ['trainer.limit_train_batches=60', 'train_cfg.max_epochs=1']
     tuned, scratch = both(tmp_path, checkpoint, FINETUNE, shared_data / 'lspet', *options)

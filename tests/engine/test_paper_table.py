@@ -17,6 +17,7 @@ def test_psa_spelled_out_costs_what_its_formula_says(layout):
     assert counter.get_total_flops() == 2 * spelled_out_macs(24, 35)
 
 
+@pytest.mark.slow
 def test_the_papers_table():
     """Their GFLOPs within 1.3 %, and what is really computed, with and without the collapse."""
     costs = {record['network']: record for record in paper_costs()}

@@ -27,7 +27,7 @@ def alone(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return train_on(1, demo_root, tmp_path_factory.mktemp('alone') / 'run', EPOCHS)
 
 
-@pytest.mark.parametrize('ranks', [2, 4])
+@pytest.mark.parametrize('ranks', [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_losses_and_weights(demo_root: Path, tmp_path: Path, alone: Trained, ranks: int) -> None:
     found = train_on(ranks, demo_root, tmp_path / 'run', EPOCHS)
     assert len(found.losses) == 24
@@ -35,6 +35,7 @@ def test_losses_and_weights(demo_root: Path, tmp_path: Path, alone: Trained, ran
     assert difference(found.checkpoint['state_dict'], alone.checkpoint['state_dict']) < WEIGHTS
 
 
+@pytest.mark.slow
 def test_losses_and_weights_with_accumulation(demo_root: Path, tmp_path: Path) -> None:
     """Also of the last window of an epoch, where fewer batches are left."""
     more = ['train_cfg.max_epochs=6', 'optim_wrapper.accumulative_counts=4']

@@ -106,6 +106,7 @@ MORE = [
 ]
 
 
+@pytest.mark.slow
 def test_options_change_no_number(demo_root: Path, tmp_path: Path) -> None:
     """With clipping, averages, frozen parts and, where it can be, accumulation, all at once."""
 

@@ -59,6 +59,7 @@ def test_hanging(demo_root: Path, tmp_path: Path, run_tool: RunTool, config) -> 
     refused(done, 'no batch for 3 s', 'is stopped', '`timeout`')
 
 
+@pytest.mark.slow
 def test_a_scheduler_s_signal_to_all_processes_is_no_worker_s_fault(
     demo_root: Path, tmp_path: Path
 ) -> None:
