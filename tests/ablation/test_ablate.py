@@ -200,6 +200,7 @@ class TestPairs:
         assert seen['none/seed1'] == seen['psa_parallel/seed1']
         assert seen['none/seed0'] != seen['none/seed1']
 
+    @pytest.mark.slow
     def test_a_killed_study_goes_on_to_the_same_numbers(self, trained, tmp_path, monkeypatch):
         """kill -9 of the runner amidst the training of a cell, which is gone on with."""
         monkeypatch.chdir(ROOT)

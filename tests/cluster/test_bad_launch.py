@@ -58,6 +58,7 @@ class TestWorldSize:
         self.start(job, demo_root, (0, 3), (1, 3))
         refused(job, 'rank 2 did not come within 5 s', within=SOON + WAIT)
 
+    @pytest.mark.slow
     def test_rank_0_does_not_come(self, job: Job, demo_root: Path) -> None:
         self.start(job, demo_root, (1, 2))
         refused(job, 'rank 1', 'rank 0 was not reached at 127.0.0.1:', within=SOON + 2 * WAIT)
@@ -227,6 +228,7 @@ def test_a_checkpoint_that_is_not_there(
     refused(job, str(checkpoint))
 
 
+@pytest.mark.slow
 def test_under_torchrun(job: Job, demo_root: Path, tmp_path: Path) -> None:
     """Its agent prints pages of its own, but the cause once."""
     given = [str(CONFIG), '--work-dir', str(tmp_path / 'w'), *options(demo_root, *GIVEN)]

@@ -68,6 +68,7 @@ def both(folder: Path, checkpoint: Path, config: Path, root: Path, *options: str
     return scores
 
 
+@pytest.mark.slow
 def test_on_other_keypoints_of_other_rendered_people(checkpoint: Path, tmp_path: Path) -> None:
     root = tmp_path / 'other'
     for part, images in (('train', 48), ('val', 24)):

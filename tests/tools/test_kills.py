@@ -1,6 +1,6 @@
 """A run that is killed again and again, anywhere, ends as one that is not.
 
-`PSA_POSE_KILLS=100` asks for more kills than the ten that `make test` has time for.
+`PSA_POSE_KILLS=100` asks for more kills than the ten that `make slow` has time for.
 """
 
 import random
@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from tests.processes import KILLS, Training, options
@@ -37,6 +38,7 @@ def assert_same(a: Any, b: Any, at: str = '') -> None:
         assert a == b, at
 
 
+@pytest.mark.slow
 def test_random_kills(demo_root: Path, tmp_path: Path) -> None:
     """Kills that fall into every part of a run, a third of whose time is saving."""
     given = options(demo_root, SAVING, METRICS, EMA, 'optim_wrapper.accumulative_counts=2')

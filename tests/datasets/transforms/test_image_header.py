@@ -97,6 +97,7 @@ def test_the_limit_is_a_knob(tmp_path) -> None:
         LoadImage(max_megapixels=0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != 'linux', reason='measures in /proc')
 def test_memory_is_not_even_asked_for(tmp_path) -> None:
     setup = """
