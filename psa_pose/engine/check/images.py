@@ -37,7 +37,7 @@ def check_images(
         tell(
             where,
             f'{len(missing)} of {len(names)} images are not in {root} ({some(missing)})',
-            _remedy(root, missing, 'data_prefix.img'),
+            _remedy(root, missing, 'data_root or data_prefix.img'),
         )
     kept = [row for row, name in zip(rows, names, strict=True) if name in there]
     step = max(len(kept) // SAMPLE, 1)

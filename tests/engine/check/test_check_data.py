@@ -194,7 +194,7 @@ def test_missing_files_and_folders(root: Path, monkeypatch: pytest.MonkeyPatch) 
     assert 'error    val_dataloader.dataset.data_prefix.img: nowhere is no folder' in lines
     lines = told(root, 'train_dataloader.dataset.data_prefix.img=.')
     assert '40 of 40 images are not in .' in lines[1]
-    assert '0.jpg is in images: is data_prefix.img right?' in lines[1]
+    assert '0.jpg is in images: is data_root or data_prefix.img right?' in lines[1]
 
 
 def test_images_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
