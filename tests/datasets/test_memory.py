@@ -46,7 +46,7 @@ def test_a_tenth_of_coco_takes_a_tenth_of_200_mb(ann_file):
     assert first['steady'] < 20
     assert later['peak'] < 8
     # The rest is pages of the file, 4 MB. Python 3.13 itself takes 1.9 for any number of persons.
-    assert later['anonymous'] < 2.5
+    assert later['anonymous'] < (2.5 if sys.version_info >= (3, 13) else 1)
     assert later['seconds'] < first['seconds']
 
 

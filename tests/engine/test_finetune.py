@@ -14,6 +14,8 @@ from psa_pose.models.checkpoints.keypoints import normal_name
 from tests.conftest import ROOT
 from tests.engine.conftest import CONFIG
 
+pytestmark = pytest.mark.slow
+
 FINETUNE = ROOT / 'configs/lspet/finetune_hrnet_tiny_psa_p_128x96.py'
 LEFT_OUT = ('nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear')
 Train = Callable[..., dict[str, Any]]
@@ -68,7 +70,6 @@ def both(folder: Path, checkpoint: Path, config: Path, root: Path, *options: str
     return scores
 
 
-@pytest.mark.slow
 def test_on_other_keypoints_of_other_rendered_people(checkpoint: Path, tmp_path: Path) -> None:
     root = tmp_path / 'other'
     for part, images in (('train', 48), ('val', 24)):
@@ -79,7 +80,6 @@ def test_on_other_keypoints_of_other_rendered_people(checkpoint: Path, tmp_path:
     assert tuned > 2 * scratch
 
 
-@pytest.mark.slow
 def test_on_photographs_of_athletes(checkpoint: Path, shared_data: Path, tmp_path: Path) -> None:
     options = ['trainer.limit_train_batches=60', 'train_cfg.max_epochs=1']
     tuned, scratch = both(tmp_path, checkpoint, FINETUNE, shared_data / 'lspet', *options)

@@ -27,8 +27,7 @@ def check_images(
         findings: to add to.
         skips: whether a run leaves out what it cannot read (`on_error='skip'`).
     """
-    rows = np.unique(sheet.image[sheet.labelled.any(1)])
-    rows = _check_names(sheet, rows, where, findings)
+    rows = _check_names(sheet, sheet.labelled_images, where, findings)
     names = [sheet.image_name[row] for row in rows]
     there = _existing(root, names)
     missing = [name for name in names if name not in there]
@@ -75,7 +74,7 @@ def require_images(sheet: Sheet, root: Path, option: str) -> None:
     Raises:
         DataError: says where they are, if that is near; `option` is what named the folder.
     """
-    names = [sheet.image_name[row] for row in np.unique(sheet.image[sheet.labelled.any(1)])]
+    names = [sheet.image_name[row] for row in sheet.labelled_images]
     if not _existing(root, names):
         raise DataError(
             f'{root} has none of the {len(names)} images of {sheet.path} ({some(names)}): '
@@ -86,8 +85,8 @@ def require_images(sheet: Sheet, root: Path, option: str) -> None:
 def used_images(sheet: Sheet, root: Path) -> set[str]:
     """Paths of the images with persons, for a comparison with another file's."""
     base = os.path.realpath(root)
-    rows = np.unique(sheet.image[sheet.labelled.any(1)])
-    return {os.path.normpath(os.path.join(base, sheet.image_name[row])) for row in rows}
+    names = (sheet.image_name[row] for row in sheet.labelled_images)
+    return {os.path.normpath(os.path.join(base, name)) for name in names}
 
 
 def _check_names(sheet: Sheet, rows: np.ndarray, where: str, findings: Findings) -> np.ndarray:

@@ -146,7 +146,7 @@ def _check_same(info: KeypointInfo, val_sheet: Sheet) -> None:
 
 def _held_out(sheet: Sheet, seed: int) -> set[Any]:
     """Ids of a tenth of the images that show labelled persons."""
-    shown = np.unique(sheet.image[sheet.labelled.any(1)])
+    shown = sheet.labelled_images
     if len(shown) < 2:
         raise DataError(
             f'{sheet.path}: {len(shown)} image with labelled persons cannot be split; name another '

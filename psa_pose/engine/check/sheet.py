@@ -64,6 +64,11 @@ class Sheet:
         return np.asarray(self.keypoints[..., 2] > 0)
 
     @property
+    def labelled_images(self) -> np.ndarray:
+        """Rows of the images that show a person with labels, rising."""
+        return np.unique(self.image[self.labelled.any(1)])
+
+    @property
     def persons_size(self) -> np.ndarray:
         """(P, 2) width and height of the persons' images."""
         return self.image_size[self.image]
